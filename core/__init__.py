@@ -1,0 +1,1 @@
+"""What things mean: tasks, questions, commands, policy, waiting. Standard library only."""

@@ -1,0 +1,1 @@
+"""What Telegate runs on: Telegram client, database, tokens, settings, server, command line."""
