@@ -1,0 +1,78 @@
+"""Messages: what is said, where it goes, and what may be done to it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """How the text of a message is written."""
+
+    PLAIN = "plain"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Where a message goes.
+
+    Attributes:
+        id: Telegram's numeric chat id, or `@name` of a public channel.
+        alias: its name in permissions.yaml, when it has one.
+        topic: a forum topic's id (Telegram's `message_thread_id`), or None.
+    """
+
+    id: int | str
+    alias: str | None = None
+    topic: int | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether this is one person's chat with the bot (Telegram gives persons positive ids)."""
+        return isinstance(self.id, int) and self.id > 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkButton:
+    """A button that opens an address."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that is said.
+
+    Attributes:
+        text: as the service wrote it, in `format`; 1 to 32,768 characters.
+        reply_to: the Telegram message id that this answers, or None.
+        buttons: rows of link buttons.
+        silent: whether it comes without a sound.
+        protect: whether forwarding and saving are off.
+        preview: whether links in it get a preview.
+    """
+
+    text: str
+    format: Format = Format.PLAIN
+    reply_to: int | None = None
+    buttons: tuple[tuple[LinkButton, ...], ...] = ()
+    silent: bool = False
+    protect: bool = False
+    preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """New text and buttons for a message that was sent."""
+
+    text: str
+    format: Format = Format.PLAIN
+    buttons: tuple[tuple[LinkButton, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A message that was sent is taken away."""

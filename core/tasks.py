@@ -1,0 +1,226 @@
+"""Tasks: what a service asks the bot to perform, and the states such a task goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from core.messages import Chat, Deletion, Edit, Message
+from core.questions import Answer, Question
+
+
+class TaskKind(StrEnum):
+    """What is to be done."""
+
+    MESSAGE = "message"
+    QUESTION = "question"
+    EDIT = "edit"
+    DELETION = "deletion"
+    BROADCAST = "broadcast"
+    CALL = "call"
+
+
+class TaskState(StrEnum):
+    """How far it has come. The graph is `SUCCESSORS`, drawn in docs/explanation/architecture.md."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    ASKED = "asked"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_S = TaskState
+
+SUCCESSORS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
+    {
+        _S.QUEUED: frozenset({_S.SENDING, _S.CANCELLED, _S.FAILED}),
+        # A press can come before the sender has stored `asked`, and it proves delivery.
+        _S.SENDING: frozenset(
+            {_S.QUEUED, _S.SENT, _S.ASKED, _S.ANSWERED, _S.EXPIRED, _S.CANCELLED, _S.FAILED, _S.UNKNOWN}
+        ),
+        _S.ASKED: frozenset({_S.ANSWERED, _S.EXPIRED, _S.CANCELLED}),
+        _S.UNKNOWN: frozenset({_S.SENT, _S.ASKED, _S.ANSWERED}),
+        _S.SENT: frozenset(),
+        _S.ANSWERED: frozenset(),
+        _S.EXPIRED: frozenset(),
+        _S.CANCELLED: frozenset(),
+        _S.FAILED: frozenset(),
+    }
+)
+
+FINAL_STATES = frozenset(
+    {_S.SENT, _S.ANSWERED, _S.EXPIRED, _S.CANCELLED, _S.FAILED, _S.UNKNOWN},
+)
+"""`unknown` is final for whoever waits, and alone may still be corrected by later evidence."""
+
+OPEN_QUESTION_STATES = frozenset({_S.SENDING, _S.ASKED, _S.UNKNOWN})
+"""The states in which an answer to a question counts."""
+
+GATEWAY_SERVICE = "telegate"
+"""The service name of the gateway's own messages (to /start, /help, …); no policy may use it."""
+
+
+class IllegalTransition(Exception):
+    """A task was told to do what its state does not allow; the row has moved on meanwhile."""
+
+    def __init__(self, task: Task, target: TaskState) -> None:
+        super().__init__(f"Task {task.id} cannot go from {task.state} to {target}.")
+        self.task = task
+
+
+Content = Message | Question | Edit | Deletion
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a task is not done, or not done yet.
+
+    Attributes:
+        code: one of the codes of `core.errors`.
+        detail: a sentence for the service's author.
+        error_code: Telegram's number, when Telegram answered.
+        description: Telegram's words, when Telegram answered.
+    """
+
+    code: str
+    detail: str
+    error_code: int | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which process works on a task, and until when nobody else may."""
+
+    holder: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One operation that a service asked for, as its row tells it.
+
+    Attributes:
+        id: `tsk_` and a ULID, so that ids sort by time.
+        bot: the bot's numeric id, part of every key.
+        token: 96 random bits that buttons of this task carry; never shown.
+        jti: the id of the token that asked for it, for the history.
+        of: for an edit or a deletion, the id of the message's task.
+        message_ids: Telegram's ids of the messages sent so far, in order.
+        parts: how many messages the text needs; 0 until known.
+        not_before: a queued task is not tried before this.
+        attempts: how often Telegram was tried without being reached.
+        closed: whether a decided question's message shows its outcome and lost its buttons.
+    """
+
+    id: str
+    bot: int
+    kind: TaskKind
+    state: TaskState
+    service: str
+    chat: Chat
+    content: Content
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    token: bytes = b""
+    jti: str | None = None
+    of: str | None = None
+    message_ids: tuple[int, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    decision: Answer | None = None
+    error: Failure | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    lease: Lease | None = None
+    not_before: datetime | None = None
+    attempts: int = 0
+    closed: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether waiting for it is over."""
+        return self.state in FINAL_STATES
+
+    @property
+    def question(self) -> Question:
+        """The content of a task that is known to be a question."""
+        if not isinstance(self.content, Question):
+            raise TypeError(f"Task {self.id} is a {self.kind}, not a question.")
+        return self.content
+
+    def _to(self, target: TaskState, at: datetime, **changes: object) -> Task:
+        if target not in SUCCESSORS[self.state]:
+            raise IllegalTransition(self, target)
+        return replace(self, state=target, updated_at=at, **changes)  # type: ignore[arg-type]
+
+    def sending(self, at: datetime, lease: Lease) -> Task:
+        """A process has taken it and is about to call Telegram."""
+        return self._to(_S.SENDING, at, lease=lease, not_before=None)
+
+    def queued_again(self, at: datetime, error: Failure, not_before: datetime, attempts: int) -> Task:
+        """Telegram was certainly not reached, or said "later"; it is tried again at `not_before`."""
+        return self._to(_S.QUEUED, at, error=error, not_before=not_before, attempts=attempts, lease=None)
+
+    def with_message(self, at: datetime, message_id: int) -> Task:
+        """One more of its messages is delivered. Keeps the state: a press may have come before this."""
+        return replace(self, message_ids=(*self.message_ids, message_id), updated_at=at)
+
+    def sent(self, at: datetime) -> Task:
+        """Telegram has done it."""
+        return self._to(_S.SENT, at, error=None, lease=None)
+
+    def asked(self, at: datetime) -> Task:
+        """The question stands in the chat."""
+        return self._to(_S.ASKED, at, error=None, lease=None)
+
+    def answered(self, at: datetime, answer: Answer) -> Task:
+        """The answer that decides has come."""
+        answers = (*self.answers, answer)
+        return self._to(_S.ANSWERED, at, answers=answers, decision=answer, error=None, lease=None)
+
+    def expired(self, at: datetime) -> Task:
+        """Nobody answered in time; what then counts stands in `on_expiry`."""
+        return self._to(_S.EXPIRED, at, decision=self.question.answer_on_expiry(at), lease=None)
+
+    def cancelled(self, at: datetime) -> Task:
+        """The service took its question back."""
+        return self._to(_S.CANCELLED, at, lease=None, not_before=None)
+
+    def failed(self, at: datetime, error: Failure) -> Task:
+        """Telegram certainly did not do it, and will not."""
+        return self._to(_S.FAILED, at, error=error, lease=None, not_before=None)
+
+    def unknown(self, at: datetime, error: Failure) -> Task:
+        """Bytes were written and no answer came: it may or may not have been delivered."""
+        return self._to(_S.UNKNOWN, at, error=error, lease=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a task: what it is afterwards, and who or what made it (a row of its history).
+
+    Attributes:
+        what: the new state, or another word for a step that keeps the state.
+        person: the id of the person who made it, or None.
+        update: the `update_id` that brought it, or None.
+        jti: the id of the service's token that brought it, or None.
+    """
+
+    task: Task
+    what: str
+    person: int | None = None
+    update: int | None = None
+    jti: str | None = None
+
+    @classmethod
+    def to_state(cls, task: Task, **origin: object) -> Change:
+        """A step that is named after the state it leads to."""
+        return cls(task, task.state.value, **origin)  # type: ignore[arg-type]

@@ -1,0 +1,142 @@
+"""What a Telegram update means to us: parsed at the door, typed, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.questions import Person
+from core.tasks import Change, Task
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPressed:
+    """A person pressed a button under a message.
+
+    Attributes:
+        press_id: what the acknowledgement names (`callback_query.id`).
+        person: who pressed, or None when it was no person (a bot, an anonymous admin, a channel).
+        chat: the chat of the message.
+        data: the button's data as it came: forgeable, to be checked.
+    """
+
+    update_id: int
+    press_id: str
+    person: Person | None
+    chat: int
+    message_id: int
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextReceived:
+    """A person wrote something that is no command.
+
+    Attributes:
+        private: whether it is the person's own chat with the bot.
+        reply_to: the id of the message it replies to, or None.
+    """
+
+    update_id: int
+    person: Person
+    chat: int
+    private: bool
+    message_id: int
+    text: str
+    topic: int | None = None
+    reply_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """A person sent a message that starts with `/`.
+
+    Attributes:
+        name: without the slash and without `@bot`, lower case.
+        addressed_to: the bot's username after `@`, lower case, or None.
+        text: what follows the command, stripped.
+    """
+
+    update_id: int
+    person: Person
+    chat: int
+    private: bool
+    message_id: int
+    name: str
+    text: str
+    topic: int | None = None
+    addressed_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An update that is understood and means nothing to us."""
+
+    update_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An update that cannot be read; it is kept aside with its reason.
+
+    Attributes:
+        update_id: when at least that could be read.
+    """
+
+    update_id: int | None
+    reason: str
+    raw: bytes
+
+
+Update = ButtonPressed | TextReceived | CommandReceived | Ignored | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class ByToken:
+    """Look for the task whose buttons carry this token."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ByMessage:
+    """Look for the task that this Telegram message belongs to."""
+
+    chat: int
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTextQuestions:
+    """Look for the questions in this chat that wait for a written answer."""
+
+    chat: int
+
+
+Lookup = ByToken | ByMessage | OpenTextQuestions
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the person who pressed a button sees at once: a toast, or a popup that must be closed."""
+
+    press_id: str
+    text: str
+    popup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one update does. `changes` and `replies` are stored with the update, or nothing is.
+
+    Attributes:
+        changes: steps of tasks that the update makes.
+        replies: new tasks: what the gateway itself says to the person.
+        notice: the acknowledgement of a button, sent after the commit; losing it loses no answer.
+        close: a question that is over, whose message still has buttons that were just pressed.
+    """
+
+    changes: tuple[Change, ...] = ()
+    replies: tuple[Task, ...] = ()
+    notice: Notice | None = None
+    close: Task | None = None
