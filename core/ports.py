@@ -96,7 +96,7 @@ class DeadlineStore(Protocol):
         """Take tasks that are `sending` under a lease that has run out; they come back with this lease."""
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
-        """Ids of tasks in `queued`, `asked` or `unknown` questions whose `expires_at` has come."""
+        """Ids of `queued` tasks and of `asked` questions whose `expires_at` has come, oldest first."""
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """Questions decided before this time whose message does not show it yet."""

@@ -61,11 +61,11 @@ FINAL_STATES = frozenset(
 )
 """`unknown` is final for whoever waits, and alone may still be corrected by later evidence."""
 
+DECIDED_STATES = frozenset({_S.ANSWERED, _S.EXPIRED, _S.CANCELLED})
+"""The states in which a question's message tells its outcome and has no buttons."""
+
 OPEN_QUESTION_STATES = frozenset({_S.SENDING, _S.ASKED, _S.UNKNOWN})
 """The states in which an answer to a question counts."""
-
-GATEWAY_SERVICE = "telegate"
-"""The service name of the gateway's own messages (to /start, /help, …); no policy may use it."""
 
 
 class IllegalTransition(Exception):
@@ -114,8 +114,8 @@ class Task:
         token: 96 random bits that buttons of this task carry; never shown.
         jti: the id of the token that asked for it, for the history.
         of: for an edit or a deletion, the id of the message's task.
-        message_ids: Telegram's ids of the messages sent so far, in order.
-        parts: how many messages the text needs; 0 until known.
+        message_ids: Telegram's ids of the messages sent so far, in order; behind the parts of a question
+            come further copies of its last part, sent because the outcome of a send was unclear.
         not_before: a queued task is not tried before this.
         attempts: how often Telegram was tried without being reached.
         closed: whether a decided question's message shows its outcome and lost its buttons.
@@ -150,6 +150,11 @@ class Task:
         return self.state in FINAL_STATES
 
     @property
+    def is_question(self) -> bool:
+        """Whether it asks something."""
+        return isinstance(self.content, Question)
+
+    @property
     def question(self) -> Question:
         """The content of a task that is known to be a question."""
         if not isinstance(self.content, Question):
@@ -170,8 +175,18 @@ class Task:
         return self._to(_S.QUEUED, at, error=error, not_before=not_before, attempts=attempts, lease=None)
 
     def with_message(self, at: datetime, message_id: int) -> Task:
-        """One more of its messages is delivered. Keeps the state: a press may have come before this."""
+        """One more of its messages is delivered. Keeps the state: a press may have told it before."""
+        if message_id in self.message_ids:
+            return self
         return replace(self, message_ids=(*self.message_ids, message_id), updated_at=at)
+
+    def leased(self, lease: Lease) -> Task:
+        """The work on it takes longer, or another process has taken it over."""
+        return replace(self, lease=lease)
+
+    def shown(self) -> Task:
+        """Its message tells the outcome and has no buttons any more."""
+        return replace(self, closed=True)
 
     def sent(self, at: datetime) -> Task:
         """Telegram has done it."""
@@ -219,6 +234,11 @@ class Change:
     person: int | None = None
     update: int | None = None
     jti: str | None = None
+
+    @property
+    def ends_task(self) -> bool:
+        """Whether this step made the task final."""
+        return self.task.final and self.what == self.task.state.value
 
     @classmethod
     def to_state(cls, task: Task, **origin: object) -> Change:

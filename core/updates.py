@@ -107,13 +107,13 @@ class ByMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTextQuestions:
-    """Look for the questions in this chat that wait for a written answer."""
+class OpenQuestions:
+    """Look for the questions in this chat that wait for an answer, newest first."""
 
     chat: int
 
 
-Lookup = ByToken | ByMessage | OpenTextQuestions
+Lookup = ByToken | ByMessage | OpenQuestions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""What comes due by the clock: tries again, leftovers of dead processes, questions nobody answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from core.errors import StorageUnavailable
+from core.ports import DeadlineStore, TaskStore
+from core.sending import Sender
+from core.tasks import Change, Failure, Task, TaskState
+
+log = logging.getLogger("telegate.deadlines")
+
+LONGEST_NAP = 5.0
+"""Seconds: so often the database is asked at the least, since another process may have added a deadline."""
+
+SHORTEST_NAP = timedelta(milliseconds=20)
+"""What is due and cannot be done now must not keep the process busy."""
+
+BATCH = 100
+"""How many due tasks are taken at once, so that one process does not take what two could share."""
+
+CLOSE_AFTER = timedelta(seconds=10)
+"""A decided question whose message does not show it after this time was left by a dead process."""
+
+
+@dataclass(slots=True)
+class Timekeeper:
+    """Works off what is due: at start, when something comes due, and whenever it is told to."""
+
+    tasks: TaskStore
+    deadlines: DeadlineStore
+    sender: Sender
+    _alarm: asyncio.Event = field(default_factory=asyncio.Event)
+    _next: datetime | None = None
+
+    def remember(self, at: datetime) -> None:
+        """Something comes due at this time."""
+        if self._next is not None and at < self._next:
+            self._next = at
+            self._alarm.set()
+
+    async def run(self) -> None:
+        """Work off what is due, for as long as the process lives."""
+        while True:
+            try:
+                await self.sweep()
+                self._next = await self._next_time()
+            except StorageUnavailable as error:
+                log.warning(
+                    "Deadlines could not be looked at: %s", error.detail, extra={"action": "sweep_failed"}
+                )
+                self._next = self._now() + timedelta(seconds=1)
+            await self._sleep()
+
+    async def sweep(self) -> int:
+        """Do everything that is due now; returns how many things were done."""
+        done = 0
+        while True:
+            some = await self._sweep_once()
+            done += some
+            if some < BATCH:
+                return done
+
+    async def _sweep_once(self) -> int:
+        now = self._now()
+        lease = self.sender.drafter.lease(now)
+        abandoned = await self.deadlines.abandoned(now, lease, BATCH)
+        for task in abandoned:
+            self.sender.recover(task)
+        overdue = await self.deadlines.overdue(now, BATCH)
+        for task_id in overdue:
+            await self._end(task_id)
+        queued = await self.deadlines.claim(now, lease, BATCH)
+        for task in queued:
+            self.sender.begin(task)
+        unclosed = await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH)
+        for task in unclosed:
+            self.sender.close(task)
+        return max(len(abandoned), len(overdue), len(queued))
+
+    async def _end(self, task_id: str) -> None:
+        now = self._now()
+
+        def judge(task: Task) -> Change | None:
+            if task.expires_at > now:
+                return None
+            if task.state is TaskState.ASKED:
+                return Change.to_state(task.expired(now))
+            if task.state is TaskState.QUEUED:
+                return Change.to_state(task.failed(now, task.error or _NEVER_SENT))
+            return None
+
+        task = await self.tasks.amend(task_id, judge)
+        if task is not None and task.final:
+            self.sender.ended(task)
+
+    async def _next_time(self) -> datetime:
+        now = self._now()
+        latest = now + timedelta(seconds=LONGEST_NAP)
+        due = await self.deadlines.next_deadline()
+        return latest if due is None else max(now + SHORTEST_NAP, min(due, latest))
+
+    async def _sleep(self) -> None:
+        while self._next is not None:
+            self._alarm.clear()
+            left = (self._next - self._now()).total_seconds()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._alarm.wait(), timeout=left)
+            except TimeoutError:
+                return
+
+    def _now(self) -> datetime:
+        return self.sender.drafter.clock.now()
+
+
+_NEVER_SENT = Failure("telegram_unavailable", "Telegram could not be reached before the task expired.")

@@ -1,0 +1,232 @@
+"""Use case: an update arrived. What it does is stored together with it, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from core import phrases
+from core.buttons import ButtonData
+from core.drafting import Drafter
+from core.messages import Chat
+from core.policy import FOR_EVERY_PERSON, Policy
+from core.ports import InboxStore
+from core.questions import Person
+from core.sending import Sender
+from core.tasks import OPEN_QUESTION_STATES, Change, Task
+from core.updates import (
+    ButtonPressed,
+    ByMessage,
+    ByToken,
+    CommandReceived,
+    Effect,
+    Ignored,
+    Lookup,
+    Notice,
+    OpenQuestions,
+    TextReceived,
+    Unreadable,
+    Update,
+)
+
+log = logging.getLogger("telegate.inbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Takes updates, each exactly once.
+
+    Attributes:
+        username: the bot's name in `/command@name`, without @; None until Telegram has told it.
+    """
+
+    store: InboxStore
+    policy: Callable[[], Policy]
+    drafter: Drafter
+    sender: Sender
+    username: Callable[[], str | None]
+
+    async def take(self, update: Update) -> None:
+        """Store an update with its effect; then, without waiting for it, tell whoever is concerned.
+
+        Raises:
+            StorageUnavailable: nothing was stored; Telegram has to bring the update again.
+        """
+        match update:
+            case Unreadable():
+                await self._put_aside(update)
+            case Ignored():
+                log.debug("An update means nothing to us: %s", update.reason, extra={"action": "ignored"})
+            case ButtonPressed():
+                data = ButtonData.unpack(update.data)
+                lookup = None if data is None else ByToken(data.token)
+                await self._receive(update.update_id, lookup, lambda tasks: self._press(update, data, tasks))
+            case TextReceived():
+                await self._take_text(update)
+            case CommandReceived():
+                if self._is_for_us(update):
+                    await self._receive(update.update_id, None, lambda _tasks: self._command(update))
+
+    async def _put_aside(self, update: Unreadable) -> None:
+        await self.store.quarantine(update.update_id, update.reason, update.raw)
+        log.warning(
+            "An update could not be read and was put aside: %s",
+            update.reason,
+            extra={"action": "quarantined", "update": update.update_id},
+        )
+
+    async def _receive(
+        self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
+    ) -> None:
+        effect = await self.store.receive(update_id, lookup, judge)
+        if effect is None:
+            log.info(
+                "An update came again; it had its effect.", extra={"action": "duplicate", "update": update_id}
+            )
+            return
+        for change in effect.changes:
+            _log_change(change)
+            if change.ends_task:
+                self.sender.ended(change.task)
+        if effect.notice is not None:
+            self.sender.acknowledge(effect.notice)
+        for reply in effect.replies:
+            self.sender.begin(reply)
+        if effect.close is not None:
+            self.sender.close(effect.close)
+
+    # A button
+
+    def _press(self, press: ButtonPressed, data: ButtonData | None, tasks: Sequence[Task]) -> Effect:
+        task = tasks[0] if tasks else None
+        if data is None or task is None or not self._genuine(press, data, task):
+            return _notice(press, phrases.BUTTON_GONE, popup=True)
+        if press.person is None:
+            return _notice(press, phrases.ONLY_PEOPLE, popup=True)
+        if task.state not in OPEN_QUESTION_STATES:
+            return Effect(notice=Notice(press.press_id, phrases.too_late(task), popup=True), close=task)
+        if not self._may_answer(press.person, task):
+            return _refusal(task, press, press.person)
+        now = self.drafter.clock.now()
+        answer = task.question.answer_by_option(data.option, press.person, now)
+        if answer is None:
+            return _notice(press, phrases.BUTTON_GONE, popup=True)
+        decided = task.with_message(now, press.message_id).answered(now, answer)
+        change = Change.to_state(decided, person=press.person.id, update=press.update_id)
+        return Effect(changes=(change,), notice=Notice(press.press_id, phrases.thanks(answer)))
+
+    def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
+        """Whether we made this button, for this chat; a channel known by its name has no id to compare."""
+        here = isinstance(task.chat.id, str) or task.chat.id == press.chat
+        return here and data.genuine(self.drafter.identity.keys, task.chat.id)
+
+    # Words
+
+    async def _take_text(self, text: TextReceived) -> None:
+        if text.reply_to is not None:
+            lookup: Lookup = ByMessage(text.chat, text.reply_to)
+            await self._receive(text.update_id, lookup, lambda tasks: self._replied(text, tasks))
+        elif text.private:
+            lookup = OpenQuestions(text.chat)
+            await self._receive(text.update_id, lookup, lambda tasks: self._wrote(text, tasks))
+
+    def _replied(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
+        """Words that reply to one message: they can only be meant for its question."""
+        task = next((task for task in tasks if task.is_question), None)
+        if task is None:
+            return self._hint(text, phrases.NOTHING_OPEN)
+        if task.state not in OPEN_QUESTION_STATES:
+            return self._say(text, phrases.too_late(task))
+        if task.question.input is None:
+            return self._hint(text, phrases.USE_BUTTONS)
+        if not self._may_answer(text.person, task):
+            return self._stranger(text, task)
+        return self._written(text, task)
+
+    def _wrote(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
+        """Words that reply to nothing, in a private chat: clear only when one question waits for words."""
+        mine = [task for task in tasks if self._may_answer(text.person, task)]
+        wordy = [task for task in mine if task.question.input is not None]
+        if len(wordy) == 1:
+            return self._written(text, wordy[0])
+        if wordy:
+            return self._say(text, phrases.WHICH_QUESTION)
+        return self._say(text, phrases.USE_BUTTONS if mine else phrases.NOTHING_OPEN)
+
+    def _written(self, text: TextReceived, task: Task) -> Effect:
+        now = self.drafter.clock.now()
+        answer = task.question.answer_by_text(text.text, text.person, now)
+        change = Change.to_state(task.answered(now, answer), person=text.person.id, update=text.update_id)
+        return Effect(changes=(change,))
+
+    def _stranger(self, text: TextReceived, task: Task) -> Effect:
+        refused = Change(task, "answer_refused", person=text.person.id, update=text.update_id)
+        said = self._say(text, phrases.NOT_YOURS)
+        return Effect(changes=(refused,), replies=said.replies)
+
+    def _hint(self, text: TextReceived, words: str) -> Effect:
+        """Say it where only this person reads it; in a group it would be noise."""
+        return self._say(text, words) if text.private else Effect()
+
+    # Commands
+
+    def _is_for_us(self, command: CommandReceived) -> bool:
+        """In a group, a command without `@bot` that we do not know is meant for another bot."""
+        if command.addressed_to is None:
+            ours = command.name in FOR_EVERY_PERSON or command.name in self.policy().commands
+            return command.private or ours
+        username = self.username()
+        return username is not None and command.addressed_to == username.lower()
+
+    def _command(self, command: CommandReceived) -> Effect:
+        return self._say(command, self._command_reply(command, self.policy()))
+
+    def _command_reply(self, command: CommandReceived, policy: Policy) -> str:
+        match command.name:
+            case "start":
+                return phrases.welcome(command.person.name)
+            case "help":
+                return phrases.help_text(policy.commands_for(command.person.id, command.chat))
+            case "whoami":
+                return phrases.who_you_are(command.person.id)
+        if command.name not in policy.commands:
+            return phrases.UNKNOWN_COMMAND
+        if not policy.may_run(command.person.id, command.name, command.chat):
+            log.warning(
+                "A person may not run this command.",
+                extra={"action": "command_refused", "person": command.person.id, "command": command.name},
+            )
+            return phrases.not_allowed(command.name)
+        return phrases.not_yet(command.name)
+
+    # Both
+
+    def _may_answer(self, person: Person, task: Task) -> bool:
+        return task.question.respondents.include(person.id, self.policy().roles_of_person)
+
+    def _say(self, to: TextReceived | CommandReceived, words: str) -> Effect:
+        chat = Chat(to.chat, topic=to.topic)
+        return Effect(replies=(self.drafter.reply(words, chat, to.message_id),))
+
+
+def _notice(press: ButtonPressed, words: str, *, popup: bool) -> Effect:
+    return Effect(notice=Notice(press.press_id, words, popup))
+
+
+def _refusal(task: Task, press: ButtonPressed, person: Person) -> Effect:
+    refused = Change(task, "answer_refused", person=person.id, update=press.update_id)
+    return Effect(changes=(refused,), notice=Notice(press.press_id, phrases.NOT_YOURS, popup=True))
+
+
+def _log_change(change: Change) -> None:
+    log.info(
+        "A person's answer was refused." if change.what == "answer_refused" else "A question is answered.",
+        extra={
+            "action": change.what,
+            "task": change.task.id,
+            "service": change.task.service,
+            "person": change.person,
+            "update": change.update,
+        },
+    )

@@ -1,0 +1,99 @@
+"""How a task looks in the chat: its text in parts, its buttons, and its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from core import phrases
+from core.buttons import ButtonData, ButtonKey
+from core.messages import Edit, LinkButton, Message
+from core.ports import Button, FormattedText, Formatter, Keyboard, Part
+from core.questions import Option, Question
+from core.tasks import Task
+
+OUTCOME_ROOM = 400
+"""Characters kept free in a question's last part, so that its outcome always fits under it."""
+
+_ROW_WIDTH = 32
+_ROW_LENGTH = 4
+_PLACEHOLDER = "Your answer"
+
+
+def parts_of(task: Task, formatter: Formatter, key: ButtonKey) -> tuple[Part, ...]:
+    """The Telegram messages that this message or question needs, in order."""
+    if isinstance(task.content, Question):
+        return _question_parts(task, task.content, formatter, key)
+    if isinstance(task.content, Message):
+        return _message_parts(task.content, formatter, link_rows(task.content.buttons))
+    raise TypeError(f"Task {task.id} is a {task.kind}; it has no messages of its own.")
+
+
+def edited_parts(edit: Edit, formatter: Formatter) -> tuple[Part, ...]:
+    """What the messages say after an edit, in order."""
+    bodies = formatter.format(edit.text, edit.format)
+    return tuple(_with_last(bodies, Message(edit.text, edit.format), link_rows(edit.buttons)))
+
+
+def closing_part(task: Task, formatter: Formatter) -> Part:
+    """What the last part of a question says when it is over: the question, the outcome, no buttons."""
+    message = task.question.message
+    body = formatter.format(message.text, message.format, reserve=OUTCOME_ROOM)[-1]
+    text = f"{body.text}\n\n{phrases.outcome(task)}"
+    return Part(body=FormattedText(text, body.entities), preview=message.preview)
+
+
+def link_rows(rows: tuple[tuple[LinkButton, ...], ...]) -> Keyboard:
+    """Link buttons as Telegram's."""
+    return tuple(tuple(Button(button.text, url=button.url) for button in row) for row in rows)
+
+
+def option_rows(options: tuple[Option, ...]) -> Iterator[tuple[int, ...]]:
+    """Lay options out: short labels side by side, long ones below each other; yields rows of indexes."""
+    row: list[int] = []
+    width = 0
+    for index, option in enumerate(options):
+        if row and (width + len(option.label) > _ROW_WIDTH or len(row) == _ROW_LENGTH):
+            yield tuple(row)
+            row, width = [], 0
+        row.append(index)
+        width += len(option.label)
+    if row:
+        yield tuple(row)
+
+
+def _question_parts(task: Task, question: Question, formatter: Formatter, key: ButtonKey) -> tuple[Part, ...]:
+    keyboard = tuple(
+        tuple(_option_button(task, question.options[index], index, key) for index in row)
+        for row in option_rows(question.options)
+    )
+    parts = _message_parts(question.message, formatter, keyboard, reserve=OUTCOME_ROOM)
+    if question.input is None or keyboard:
+        return parts
+    placeholder = question.input.placeholder or _PLACEHOLDER
+    return (*parts[:-1], replace(parts[-1], reply_field=placeholder))
+
+
+def _option_button(task: Task, option: Option, index: int, key: ButtonKey) -> Button:
+    data = ButtonData.sign(key, task.token, index, task.chat.id).pack()
+    return Button(option.label, data=data, style=option.style)
+
+
+def _message_parts(
+    message: Message, formatter: Formatter, keyboard: Keyboard, reserve: int = 0
+) -> tuple[Part, ...]:
+    bodies = formatter.format(message.text, message.format, reserve=reserve)
+    return tuple(_with_last(bodies, message, keyboard))
+
+
+def _with_last(bodies: tuple[FormattedText, ...], message: Message, keyboard: Keyboard) -> Iterator[Part]:
+    last = len(bodies) - 1
+    for index, body in enumerate(bodies):
+        yield Part(
+            body=body,
+            reply_to=message.reply_to if index == 0 else None,
+            keyboard=keyboard if index == last else (),
+            silent=message.silent,
+            protect=message.protect,
+            preview=message.preview,
+        )

@@ -1,0 +1,111 @@
+"""The way of every task: it is stored, performed, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.errors import AlreadyFinal, NotFound
+from core.policy import Principal
+from core.ports import Idempotency, TaskStore
+from core.sending import Sender
+from core.tasks import Change, Task
+from core.waiting import Seat, WaitingRoom
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How a service wants a new task to be handled.
+
+    Attributes:
+        principal: who asks for it.
+        idempotency: the key that makes repeating the request safe, or None.
+        wait: seconds to hold the request until the task is final; 0 for not at all.
+    """
+
+    principal: Principal
+    wait: float = 0.0
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDesk:
+    """Where tasks are handed in, looked up, waited for and taken back."""
+
+    store: TaskStore
+    room: WaitingRoom
+    sender: Sender
+
+    async def submit(self, task: Task, submission: Submission) -> Task:
+        """Store a new task and wait for it; or attach to the one that this key already made.
+
+        Returns:
+            The task as its row tells it: final, or as far as it has come in `submission.wait` seconds.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+            StorageUnavailable: nothing was done.
+        """
+        stored, new = await self.store.add(task, submission.idempotency)
+        with self.room.seat(stored.id) as seat:
+            if new:
+                self.sender.begin(stored)
+                return await self._await_final(stored, seat, submission.wait)
+            return await self._await_final(await self._read(stored.id), seat, submission.wait)
+
+    async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
+        """One of this service's tasks, as it is now or once it is final.
+
+        Raises:
+            NotFound: this service has no such task.
+        """
+        with self.room.seat(task_id) as seat:
+            return await self._await_final(await self._read(task_id, service), seat, wait)
+
+    async def cancel(self, task_id: str, principal: Principal, allowed: Callable[[Task], None]) -> Task:
+        """Take a question back.
+
+        Args:
+            task_id: the question's id.
+            principal: who takes it back.
+            allowed: raises when the principal may not do this to the task.
+
+        Raises:
+            NotFound: this service has no such question.
+            AlreadyFinal: it is over.
+        """
+        now = self.sender.drafter.clock.now()
+        allowed(await self._read(task_id, principal.service))
+
+        def judge(task: Task) -> Change:
+            if task.final or not task.is_question:
+                raise AlreadyFinal(
+                    f"This task is {task.state}; only an open question can be cancelled.", task=task
+                )
+            return Change.to_state(task.cancelled(now), jti=principal.jti)
+
+        cancelled = await self.store.amend(task_id, judge)
+        if cancelled is None:
+            raise _no_such_task(task_id)
+        self.sender.ended(cancelled)
+        return cancelled
+
+    async def _read(self, task_id: str, service: str | None = None) -> Task:
+        task = await self.store.find(task_id, service)
+        if task is None:
+            raise _no_such_task(task_id)
+        return task
+
+    async def _await_final(self, task: Task, seat: Seat, wait: float) -> Task:
+        """Hold until the task is final; its row is read again after every hint and at the end."""
+        deadline = asyncio.get_running_loop().time() + wait
+        waiting = wait > 0
+        while waiting and not task.final:
+            waiting = await seat.hinted(deadline)
+            task = await self._read(task.id)
+        return task
+
+
+def _no_such_task(task_id: str) -> NotFound:
+    return NotFound(f"This service has no task {task_id}.")

@@ -1,0 +1,124 @@
+"""Use case: a service says something, corrects it, or takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from core.drafting import Drafter
+from core.errors import AlreadyFinal, Invalid, NotFound
+from core.messages import Chat, Deletion, Edit, Message
+from core.policy import Policy
+from core.ports import Formatter
+from core.rendering import edited_parts
+from core.submitting import Submission, TaskDesk
+from core.tasks import Task, TaskKind, TaskState
+
+SEND = "POST /v1/messages"
+EDIT = "PATCH /v1/messages/{id}"
+DELETE = "DELETE /v1/messages/{id}"
+
+CORRECTION_LIFETIME = 3600
+"""Seconds within which an edit or a deletion has to reach Telegram, as for a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRequest:
+    """What a service wants to say, as its body says it.
+
+    Attributes:
+        chat: an id, `@channel`, or an alias.
+        expires_in: seconds after which it fails unsent, 5 to 86,400.
+    """
+
+    chat: int | str
+    message: Message
+    topic: int | None = None
+    expires_in: int = 3600
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Sends messages, edits them, deletes them."""
+
+    policy: Callable[[], Policy]
+    formatter: Formatter
+    drafter: Drafter
+    desk: TaskDesk
+
+    async def send(self, request: MessageRequest, submission: Submission) -> Task:
+        """Say something, and wait until Telegram has it.
+
+        Raises:
+            Invalid: an unknown chat alias, or markup that Telegram would refuse.
+            ChatForbidden: no role of the service names the endpoint and the chat.
+            IdempotencyMismatch: the key was used with another body.
+        """
+        policy = self.policy()
+        chat_id, alias = policy.resolve_chat(request.chat)
+        self.formatter.format(request.message.text, request.message.format)
+        policy.require_chat(submission.principal, SEND, chat_id)
+        task = self.drafter.draft(
+            request.message,
+            service=submission.principal.service,
+            chat=Chat(chat_id, alias, request.topic),
+            expires_in=request.expires_in,
+            metadata=request.metadata,
+            jti=submission.principal.jti,
+        )
+        return await self.desk.submit(task, submission)
+
+    async def edit(self, message_id: str, edit: Edit, submission: Submission) -> Task:
+        """Give a message of this service another text and other buttons.
+
+        Raises:
+            NotFound: this service has no such message.
+            Invalid: the new text needs more or fewer Telegram messages than the old one.
+            AlreadyFinal: the message was never sent.
+            ChatForbidden: no role of the service names the endpoint and the chat.
+        """
+        message = await self._message(message_id, submission)
+        parts = edited_parts(edit, self.formatter)
+        if message.final and len(parts) != len(message.message_ids):
+            raise Invalid.field(
+                "/text",
+                f"This text needs {len(parts)} Telegram messages and the message has "
+                f"{len(message.message_ids)}; make it fit, or delete the message and send a new one.",
+            )
+        return await self._correct(message, edit, EDIT, submission)
+
+    async def delete(self, message_id: str, submission: Submission) -> Task:
+        """Take a message of this service away. Telegram allows it for 48 hours.
+
+        Raises:
+            NotFound: this service has no such message.
+            AlreadyFinal: the message was never sent.
+            ChatForbidden: no role of the service names the endpoint and the chat.
+        """
+        message = await self._message(message_id, submission)
+        return await self._correct(message, Deletion(), DELETE, submission)
+
+    async def _message(self, message_id: str, submission: Submission) -> Task:
+        message = await self.desk.look(message_id, submission.principal.service)
+        if message.kind is not TaskKind.MESSAGE:
+            raise NotFound(f"This service has no message {message_id}.")
+        return message
+
+    async def _correct(
+        self, message: Task, content: Edit | Deletion, endpoint: str, submission: Submission
+    ) -> Task:
+        self.policy().require_chat(submission.principal, endpoint, message.chat.id)
+        if message.final and message.state is not TaskState.SENT:
+            raise AlreadyFinal(
+                f"This message is {message.state}: it is not known to be in the chat.", task=message
+            )
+        task = self.drafter.draft(
+            content,
+            service=message.service,
+            chat=message.chat,
+            expires_in=CORRECTION_LIFETIME,
+            jti=submission.principal.jti,
+            of=message.id,
+        )
+        return await self.desk.submit(task, submission)
