@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -292,6 +292,11 @@ class Policy:
     def chats_of(self, principal: Principal) -> tuple[ChatId, ...]:
         """Every chat that some effective role names: by alias where it has one, sorted; `*` for all."""
         return self._chats_of(self._roles(principal.roles))
+
+    def endpoints_not_in(self, served: Collection[str]) -> tuple[str, ...]:
+        """Every endpoint that some role names and that is not among those served, in the API's order."""
+        named = {name for role in self.service_roles.values() for name in role.endpoints}
+        return tuple(name for name in ENDPOINTS if name in named and name not in served)
 
     def resolve_chat(self, chat: ChatId, *, pointer: str = "/chat") -> tuple[ChatId, str | None]:
         """What a request calls a chat, as Telegram's name for it and its alias.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.errors import AlreadyFinal, NotFound
 from core.policy import Principal
-from core.ports import Idempotency, TaskStore
+from core.ports import Idempotency, TaskFilter, TaskStore
 from core.sending import Sender
 from core.tasks import Change, Task
 from core.waiting import Seat, WaitingRoom
@@ -62,6 +62,10 @@ class TaskDesk:
         """
         with self.room.seat(task_id) as seat:
             return await self._await_final(await self._read(task_id, service), seat, wait)
+
+    async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
+        """A page of a service's tasks, newest first, and whether there are more."""
+        return await self.store.page(wanted)
 
     async def cancel(self, task_id: str, principal: Principal, allowed: Callable[[Task], None]) -> Task:
         """Take a question back.

@@ -1,0 +1,220 @@
+"""The bodies of the API as models: checked whole at the door, then turned into the core's objects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from core.asking import QuestionRequest
+from core.messages import Edit, Format, LinkButton, Message
+from core.questions import Option, Respondents, Style, TextInput
+from core.telling import MessageRequest
+
+TEXT_LIMIT: Final = 32_768
+INT64: Final = 2**63
+
+NOT_BUILT_FIELDS: Final = frozenset(
+    {"attachments", "callback", "exclude", "quorum", "reminders", "escalate", "min", "max", "pattern"}
+)
+"""Fields of the contract that this version refuses by name, rather than as unknown ones."""
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul_character", "The text contains a NUL character; leave it out.")
+    return text
+
+
+def _not_yet(value: Any) -> Any:
+    """Refuse a value of the contract that this version does not know what to do with."""
+    raise PydanticCustomError("not_built", "This version has no {value} here yet.", {"value": repr(value)})
+
+
+def _only(built: str | bool) -> BeforeValidator:
+    """Refuse other values of the right type by saying that they are not built, not that they are wrong."""
+
+    def check(value: object) -> object:
+        return _not_yet(value) if type(value) is type(built) and value != built else value
+
+    return BeforeValidator(check)
+
+
+Words = Annotated[str, AfterValidator(_storable)]
+Id = Annotated[int, Field(gt=-INT64, lt=INT64)]
+PositiveId = Annotated[int, Field(gt=0, lt=INT64)]
+ChatName = Annotated[
+    Id | Annotated[Words, Field(min_length=1, max_length=64)],
+    Field(description="A chat's id, `@channel`, or an alias of permissions.yaml.", examples=["ops", 815]),
+]
+Text = Annotated[
+    Words,
+    Field(
+        min_length=1,
+        max_length=TEXT_LIMIT,
+        description="What to say. Longer than Telegram's 4,096 characters becomes several messages.",
+    ),
+]
+Metadata = Annotated[
+    dict[
+        Annotated[Words, Field(min_length=1, max_length=40)],
+        Annotated[Words, Field(max_length=500)],
+    ],
+    Field(max_length=16, description="Up to 16 pairs of strings, returned as given."),
+]
+
+
+class Body(BaseModel):
+    """A JSON object in which every field is known."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LinkButtonBody(Body):
+    """A button that opens an address."""
+
+    text: Annotated[Words, Field(min_length=1, max_length=64)]
+    url: Annotated[str, Field(pattern=r"^(https?|tg)://[^\s\x00]+$", max_length=2048)]
+
+
+LinkRows = Annotated[
+    list[Annotated[list[LinkButtonBody], Field(min_length=1, max_length=8)]],
+    Field(max_length=20, description="Rows of link buttons, at most 8 in a row."),
+]
+
+
+class SayingBody(Body):
+    """What a message and a question have in common."""
+
+    chat: ChatName
+    text: Text
+    format: Annotated[Format, Field(description="How `text` is written.")] = Format.PLAIN
+    topic: Annotated[PositiveId | None, Field(description="A forum topic.")] = None
+    reply_to: Annotated[PositiveId | None, Field(description="The Telegram message to reply to.")] = None
+    silent: Annotated[bool, Field(description="Comes without a sound.")] = False
+    protect: Annotated[bool, Field(description="Cannot be forwarded or saved.")] = False
+    preview: Annotated[bool, Field(description="Links get a preview.")] = False
+    on_unknown: Annotated[
+        Literal["report"],
+        _only(built="report"),
+        Field(description="What to do when nobody knows whether Telegram has sent it."),
+    ] = "report"
+    metadata: Metadata = {}
+
+    def message(self, buttons: tuple[tuple[LinkButton, ...], ...] = ()) -> Message:
+        """The core's message."""
+        return Message(
+            text=self.text,
+            format=self.format,
+            reply_to=self.reply_to,
+            buttons=buttons,
+            silent=self.silent,
+            protect=self.protect,
+            preview=self.preview,
+        )
+
+
+class MessageBody(SayingBody):
+    """`POST /v1/messages`: something to say."""
+
+    buttons: LinkRows = []
+    expires_in: Annotated[int, Field(ge=5, le=86_400, description="Seconds after which it fails unsent.")] = (
+        3600
+    )
+
+    def request(self) -> MessageRequest:
+        """The core's request."""
+        return MessageRequest(
+            chat=self.chat,
+            message=self.message(_link_rows(self.buttons)),
+            topic=self.topic,
+            expires_in=self.expires_in,
+            metadata=self.metadata,
+        )
+
+
+class EditBody(Body):
+    """`PATCH /v1/messages/{id}`: what the message says from now on."""
+
+    text: Text
+    format: Format = Format.PLAIN
+    buttons: LinkRows = []
+
+    def edit(self) -> Edit:
+        """The core's edit."""
+        return Edit(text=self.text, format=self.format, buttons=_link_rows(self.buttons))
+
+
+class OptionBody(Body):
+    """One button of a question."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you get as `choice`.")]
+    label: Annotated[Words, Field(min_length=1, max_length=64, description="What the person reads.")]
+    style: Style | None = None
+    reason: Annotated[Literal[False], _only(built=False)] = False
+
+
+class InputBody(Body):
+    """A written answer."""
+
+    type: Annotated[Literal["text"], _only(built="text")]
+    placeholder: Annotated[Words, Field(min_length=1, max_length=64)] | None = None
+
+
+class RespondentsBody(Body):
+    """Who may answer."""
+
+    people: Annotated[list[PositiveId], Field(max_length=1000)] = []
+    roles: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]], Field(max_length=100)
+    ] = []
+    anyone: bool = False
+
+
+class OnExpiryBody(Body):
+    """The answer when nobody answers."""
+
+    choice: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The id of an option.")]
+
+
+class QuestionBody(SayingBody):
+    """`POST /v1/questions`: something to ask; the answer is the response."""
+
+    options: Annotated[list[OptionBody], Field(max_length=50)] = []
+    input: InputBody | None = None
+    respondents: Annotated[
+        RespondentsBody | None,
+        Field(description="Who may answer. In a private chat that person; in a group it is required."),
+    ] = None
+    on_expiry: OnExpiryBody | None = None
+    expires_in: Annotated[int, Field(ge=5, le=2_592_000, description="Seconds until it is over.")] = 3600
+
+    def request(self) -> QuestionRequest:
+        """The core's request."""
+        return QuestionRequest(
+            chat=self.chat,
+            message=self.message(),
+            topic=self.topic,
+            options=tuple(Option(option.id, option.label, option.style) for option in self.options),
+            input=None if self.input is None else TextInput(self.input.placeholder),
+            respondents=None if self.respondents is None else _respondents(self.respondents),
+            on_expiry=None if self.on_expiry is None else self.on_expiry.choice,
+            expires_in=self.expires_in,
+            metadata=self.metadata,
+        )
+
+
+class EnqueueBody(Body):
+    """`POST /enqueue_command`: the earlier interface; `arguments` is the body of the endpoint it names."""
+
+    command: Annotated[str, Field(min_length=1, max_length=64, examples=["message", "question"])]
+    arguments: dict[str, Any]
+
+
+def _link_rows(rows: list[list[LinkButtonBody]]) -> tuple[tuple[LinkButton, ...], ...]:
+    return tuple(tuple(LinkButton(button.text, button.url) for button in row) for row in rows)
+
+
+def _respondents(body: RespondentsBody) -> Respondents:
+    return Respondents(frozenset(body.people), frozenset(body.roles), body.anyone)

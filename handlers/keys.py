@@ -1,0 +1,89 @@
+"""What handlers are given: ready objects under one key, and what a request carries with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from core.asking import Asking
+from core.inbox import Inbox
+from core.policy import Policy, Principal
+from core.submitting import TaskDesk
+from core.telling import Telling
+from core.updates import Update
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether this process can take requests, and what each thing it needs says.
+
+    Attributes:
+        ready: whether a router should send requests here.
+        checks: `ok`, or a sentence that says what is wrong, by name.
+        waiters: HTTP requests of this process that are waiting for a task.
+    """
+
+    ready: bool
+    checks: Mapping[str, str]
+    waiters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator has set.
+
+    Attributes:
+        max_wait: the longest a request is held, in seconds.
+        trusted_proxies: how many routers in front add to `X-Forwarded-*`; 0 ignores such headers.
+    """
+
+    max_wait: int = 25
+    trusted_proxies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What this gateway is, for `/v1/capabilities`.
+
+    Attributes:
+        durability: `permanent`, or `until_redeploy` on a disk that a deploy wipes.
+        processes: how many server processes may share this gateway's work; None is any number.
+        public_url: where it is reached, when the operator has said so.
+    """
+
+    version: str
+    durability: str
+    processes: int | None
+    public_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that handlers use, ready made by the composition root.
+
+    Attributes:
+        authenticate: a token's principal; raises `Unauthenticated`.
+        policy: the policy as it is now.
+        parse_update: what the body of a webhook call means; never raises.
+        webhook_secret: what Telegram sends with every update.
+        readiness: asks everything that this process needs.
+    """
+
+    asking: Asking
+    telling: Telling
+    desk: TaskDesk
+    inbox: Inbox
+    authenticate: Callable[[str], Principal]
+    policy: Callable[[], Policy]
+    parse_update: Callable[[bytes], Update]
+    webhook_secret: bytes
+    readiness: Callable[[], Awaitable[Readiness]]
+    limits: Limits
+    about: About
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)

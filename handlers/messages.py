@@ -1,0 +1,49 @@
+"""`/v1/messages`: say something, correct it, take it back."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aiohttp import web
+
+from core import telling
+from handlers.answers import task_answer
+from handlers.bodies import EditBody, MessageBody
+from handlers.keys import SERVICES
+from handlers.reading import DEFAULT_WAIT, JsonBody, parse_body, preference, read_json, submission
+
+
+async def send_message(request: web.Request) -> web.Response:
+    """Send a message to a chat."""
+    return await answer_message(request, await read_json(request))
+
+
+async def answer_message(request: web.Request, body: JsonBody, prefix: str = "") -> web.Response:
+    """Send the message that this body asks for; `prefix` is where it stands in the request's body."""
+    preferred = preference(request, DEFAULT_WAIT)
+    how = submission(request, preferred.wait, telling.SEND, body.fingerprint)
+    wanted = parse_body(body, MessageBody, prefix).request()
+    return task_answer(request, await request.app[SERVICES].telling.send(wanted, how), preferred)
+
+
+async def edit_message(request: web.Request) -> web.Response:
+    """Give a message another text and other buttons."""
+    message_id = request.match_info["id"]
+    body = await read_json(request)
+    preferred = preference(request, DEFAULT_WAIT)
+    how = submission(request, preferred.wait, telling.EDIT, _of(message_id, body.fingerprint))
+    edit = parse_body(body, EditBody).edit()
+    return task_answer(request, await request.app[SERVICES].telling.edit(message_id, edit, how), preferred)
+
+
+async def delete_message(request: web.Request) -> web.Response:
+    """Take a message away."""
+    message_id = request.match_info["id"]
+    preferred = preference(request, DEFAULT_WAIT)
+    how = submission(request, preferred.wait, telling.DELETE, _of(message_id, ""))
+    return task_answer(request, await request.app[SERVICES].telling.delete(message_id, how), preferred)
+
+
+def _of(message_id: str, fingerprint: str) -> str:
+    """A fingerprint that also tells which message is meant: the key's scope is the route, not the path."""
+    return hashlib.sha256(f"{message_id}\n{fingerprint}".encode()).hexdigest()

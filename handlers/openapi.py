@@ -1,0 +1,200 @@
+"""`/openapi.json`: the description (OpenAPI 3.1), made from the route table and the body models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from core.policy import FOR_EVERY_SERVICE, PUBLIC
+from handlers.answers import json_response
+from handlers.documents import TaskDocument, TaskListDocument
+from handlers.keys import SERVICES
+from handlers.problems import STATUSES, TITLES
+from handlers.routing import ROUTE_TABLE, Answers, Route
+
+_REF: Final = "#/components/schemas/{model}"
+_ALWAYS: Final = ("tls_required", "internal")
+_AUTHENTICATED: Final = ("unauthenticated", "overloaded", "storage_unavailable")
+_WITH_BODY: Final = ("malformed", "too_large", "unsupported_media_type", "invalid")
+_MODELS: Final[Mapping[Answers, str]] = {
+    Answers.NEW_TASK: "TaskDocument",
+    Answers.TASK: "TaskDocument",
+    Answers.TASK_LIST: "TaskListDocument",
+}
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "detail", "instance", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "The request's id, as in X-Request-Id."},
+        "code": {"type": "string", "enum": sorted(TITLES)},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+        "task": {"$ref": "#/components/schemas/TaskDocument"},
+    },
+}
+_IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes repeating the request safe: the same key attaches to the same task.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+}
+_PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "How long to hold the request (RFC 7240): `wait=20`, or `respond-async`.",
+    "schema": {"type": "string", "pattern": r"^(wait=[0-9]{1,9}|respond-async)$", "examples": ["wait=20"]},
+}
+
+
+async def tell_description(request: web.Request) -> web.Response:
+    """The API's description."""
+    about = request.app[SERVICES].about
+    return json_response(description(request.app[ROUTE_TABLE], about.version, about.public_url))
+
+
+@cache
+def description(routes: tuple[Route, ...], version: str, public_url: str | None) -> dict[str, Any]:
+    """The whole OpenAPI document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Telegate",
+            "version": version,
+            "summary": "Telegram behind a REST API: ask people, and the answer is the response.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": public_url or "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(route.body for route in routes),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__ if route.built else _unbuilt_id(route),
+        "summary": route.summary if route.built else f"{route.summary} (not in this version)",
+        "tags": [route.tag],
+        "parameters": list(_parameters(route)),
+        "responses": _responses(route),
+        "x-permission": _permission(route),
+    }
+    if route.endpoint in PUBLIC:
+        operation["security"] = []
+    if route.body is not None:
+        schema = {"$ref": _REF.format(model=route.body.__name__)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _unbuilt_id(route: Route) -> str:
+    words = re.findall(r"[a-z_]+", route.path)
+    return "_".join((route.method.lower(), *words))
+
+
+def _permission(route: Route) -> str:
+    if route.endpoint in PUBLIC:
+        return "public"
+    return "any service" if route.endpoint in FOR_EVERY_SERVICE else route.endpoint
+
+
+def _parameters(route: Route) -> Iterable[dict[str, Any]]:
+    for name in re.findall(r"{(\w+)}", route.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if not route.built:
+        return
+    if route.answers in {Answers.NEW_TASK, Answers.TASK} and route.endpoint != "DELETE /v1/tasks/{id}":
+        yield _PREFER
+    if route.answers is Answers.NEW_TASK:
+        yield _IDEMPOTENCY_KEY
+    if route.answers is Answers.TASK_LIST:
+        yield from _list_parameters()
+
+
+def _list_parameters() -> Iterable[dict[str, Any]]:
+    task = TypeAdapter(TaskDocument).json_schema()["properties"]
+    schemas: Mapping[str, Any] = {
+        "state": task["state"],
+        "kind": task["kind"],
+        "chat": {"type": "string"},
+        "since": {"type": "string", "format": "date-time"},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+        "cursor": {"type": "string"},
+    }
+    for name, schema in schemas.items():
+        yield {"name": name, "in": "query", "schema": schema}
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    responses = _good_responses(route) if route.built else {}
+    for status, codes in sorted(_codes_by_status(route).items()):
+        responses[str(status)] = {
+            "description": "; ".join(f"`{code}`: {TITLES[code]}" for code in codes),
+            "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
+        }
+    return responses
+
+
+def _good_responses(route: Route) -> dict[str, Any]:
+    if route.answers is Answers.NOTHING:
+        return {"200": {"description": "Stored."}}
+    model = _MODELS.get(route.answers)
+    schema = {"type": "object"} if model is None else {"$ref": _REF.format(model=model)}
+    content = {"application/json": {"schema": schema}}
+    responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    if route.answers is Answers.NEW_TASK:
+        headers = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
+        responses["202"] = {"description": "Not final yet.", "headers": headers, "content": content}
+    return responses
+
+
+def _codes_by_status(route: Route) -> dict[int, list[str]]:
+    codes = dict.fromkeys((*route.codes, *_ALWAYS))
+    if route.endpoint not in PUBLIC:
+        codes |= dict.fromkeys(_AUTHENTICATED)
+        if route.endpoint not in FOR_EVERY_SERVICE:
+            codes |= dict.fromkeys(("forbidden",))
+    if route.body is not None:
+        codes |= dict.fromkeys(_WITH_BODY)
+    if route.answers in _MODELS:
+        codes |= dict.fromkeys(("malformed", "invalid"))
+    if not route.built:
+        codes |= dict.fromkeys(("not_built",))
+    if route.endpoint == "GET /readyz":
+        codes |= dict.fromkeys(("storage_unavailable",))
+    statuses = {error.code: status for error, status in STATUSES.items()}
+    grouped: dict[int, list[str]] = {}
+    for code in codes:
+        grouped.setdefault(statuses[code], []).append(code)
+    return grouped
+
+
+def _schemas(bodies: Iterable[Any]) -> dict[str, Any]:
+    models = [(body, "validation") for body in dict.fromkeys(bodies) if body is not None]
+    _, top = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]
+    documents = TypeAdapter(TaskListDocument).json_schema(ref_template=_REF)
+    found = {**top["$defs"], **documents.pop("$defs")}
+    return {**found, "TaskListDocument": documents, "Problem": _PROBLEM}

@@ -1,0 +1,49 @@
+"""For operators and for services that look around: health, readiness, who am I, what can you do."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from handlers.answers import json_response
+from handlers.keys import PRINCIPAL, SERVICES
+
+
+async def tell_health(_request: web.Request) -> web.Response:
+    """Whether the process is alive."""
+    return json_response({"alive": True})
+
+
+async def tell_readiness(request: web.Request) -> web.Response:
+    """Whether the process can take requests."""
+    readiness = await request.app[SERVICES].readiness()
+    document = {
+        "ready": readiness.ready,
+        "checks": dict(readiness.checks),
+        "waiters": readiness.waiters,
+    }
+    return json_response(document, status=200 if readiness.ready else 503)
+
+
+async def tell_principal(request: web.Request) -> web.Response:
+    """What the gateway knows about the service that asks."""
+    principal = request[PRINCIPAL]
+    policy = request.app[SERVICES].policy()
+    document = {
+        "service": principal.service,
+        "roles": sorted(principal.roles),
+        "endpoints": list(policy.endpoints_of(principal)),
+        "chats": list(policy.chats_of(principal)),
+    }
+    return json_response(document)
+
+
+async def tell_capabilities(request: web.Request) -> web.Response:
+    """What this gateway can do, and how far its promises go."""
+    services = request.app[SERVICES]
+    document = {
+        "version": services.about.version,
+        "durability": services.about.durability,
+        "max_wait_seconds": services.limits.max_wait,
+        "processes": services.about.processes,
+    }
+    return json_response(document)

@@ -1,0 +1,24 @@
+"""`/v1/questions`: ask, and wait for the answer."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from core import asking
+from handlers.answers import task_answer
+from handlers.bodies import QuestionBody
+from handlers.keys import SERVICES
+from handlers.reading import DEFAULT_WAIT, JsonBody, parse_body, preference, read_json, submission
+
+
+async def ask_question(request: web.Request) -> web.Response:
+    """Ask a question; the answer is the response."""
+    return await answer_question(request, await read_json(request))
+
+
+async def answer_question(request: web.Request, body: JsonBody, prefix: str = "") -> web.Response:
+    """Ask the question that this body asks for; `prefix` is where it stands in the request's body."""
+    preferred = preference(request, DEFAULT_WAIT)
+    how = submission(request, preferred.wait, asking.ENDPOINT, body.fingerprint)
+    wanted = parse_body(body, QuestionBody, prefix).request()
+    return task_answer(request, await request.app[SERVICES].asking.ask(wanted, how), preferred)

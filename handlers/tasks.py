@@ -1,0 +1,116 @@
+"""`/v1/tasks`: look at tasks, wait for them, take open questions back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from core.errors import FieldProblem, Invalid
+from core.ports import TaskFilter
+from core.tasks import Task, TaskKind, TaskState
+from handlers.answers import applied, json_response
+from handlers.documents import task_document
+from handlers.keys import PRINCIPAL, SERVICES
+from handlers.reading import preference
+
+CANCEL: Final = "DELETE /v1/tasks/{id}"
+
+_PAGE_LIMIT: Final = 200
+_PARAMETERS: Final = frozenset({"state", "kind", "chat", "since", "limit", "cursor"})
+
+T = TypeVar("T")
+
+
+async def get_task(request: web.Request) -> web.Response:
+    """A task as it is now, or, with `Prefer: wait`, once it is final."""
+    preferred = preference(request, 0.0)
+    service = request[PRINCIPAL].service
+    task = await request.app[SERVICES].desk.look(request.match_info["id"], service, preferred.wait)
+    return applied(json_response(task_document(task)), preferred)
+
+
+async def list_tasks(request: web.Request) -> web.Response:
+    """This service's tasks, newest first."""
+    wanted = _filter(request)
+    tasks, more = await request.app[SERVICES].desk.page(wanted)
+    cursor = tasks[-1].id if more else None
+    return json_response({"items": [task_document(task) for task in tasks], "next": cursor})
+
+
+async def cancel_task(request: web.Request) -> web.Response:
+    """Take an open question back."""
+    services = request.app[SERVICES]
+    principal = request[PRINCIPAL]
+
+    def allowed(task: Task) -> None:
+        services.policy().require_chat(principal, CANCEL, task.chat.id)
+
+    task = await services.desk.cancel(request.match_info["id"], principal, allowed)
+    return json_response(task_document(task))
+
+
+def _filter(request: web.Request) -> TaskFilter:
+    """What the query asks for; everything that is wrong with it at once.
+
+    Raises:
+        Invalid: with a pointer per parameter, such as `/limit`.
+    """
+    query = request.query
+    problems = [
+        FieldProblem(f"/{name}", "There is no such parameter; check its name.")
+        for name in query
+        if name not in _PARAMETERS
+    ]
+
+    def read(name: str, parse: Callable[[str], T], advice: str) -> T | None:
+        values = query.getall(name, [])
+        try:
+            return parse(*values) if values else None
+        except (ValueError, TypeError, Invalid):
+            problems.append(FieldProblem(f"/{name}", advice))
+            return None
+
+    policy = request.app[SERVICES].policy()
+    wanted = TaskFilter(
+        service=request[PRINCIPAL].service,
+        state=read("state", TaskState, f"Use one of: {', '.join(TaskState)}."),
+        kind=read("kind", TaskKind, f"Use one of: {', '.join(TaskKind)}."),
+        chat=read(
+            "chat", lambda name: policy.resolve_chat(_chat(name))[0], "Use an id, @channel or an alias."
+        ),
+        since=read("since", _time, "Use a time with its zone, as in 2026-11-22T10:00:00Z."),
+        after=read("cursor", _cursor, "Use the value of `next` of the page before."),
+        limit=read("limit", _limit, f"Use a whole number from 1 to {_PAGE_LIMIT}.") or 50,
+    )
+    if problems:
+        raise Invalid("The query does not validate.", problems=problems)
+    return wanted
+
+
+def _chat(name: str) -> int | str:
+    return int(name) if name.lstrip("-").isdecimal() and name.isascii() else name
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at.astimezone(UTC)
+
+
+def _cursor(text: str) -> str:
+    if not (
+        text.startswith("tsk_") and text[4:].isalnum() and text.isascii() and len(text) == len("tsk_") + 26
+    ):
+        raise ValueError(text)
+    return text
+
+
+def _limit(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _PAGE_LIMIT:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,31 @@
+"""`/telegram/webhook`: Telegram's updates, stored with their effect before they are acknowledged."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from aiohttp import web
+
+from core.errors import Unauthenticated
+from handlers.keys import SERVICES
+from handlers.reading import read_bytes
+
+UPDATE_LIMIT: Final = 1024 * 1024
+"""Bytes of an update; Telegram's are far smaller."""
+
+SECRET_HEADER: Final = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's name
+
+
+async def receive_update(request: web.Request) -> web.Response:
+    """Take one update. Nothing slow happens before the `200`.
+
+    Source: https://core.telegram.org/bots/api#setwebhook
+    """
+    services = request.app[SERVICES]
+    given = [value.encode("utf-8", "surrogateescape") for value in request.headers.getall(SECRET_HEADER, [])]
+    if len(given) != 1 or not hmac.compare_digest(given[0], services.webhook_secret):
+        raise Unauthenticated("The secret of the webhook is missing or wrong.")
+    raw = await read_bytes(request, UPDATE_LIMIT)
+    await services.inbox.take(services.parse_update(raw))
+    return web.Response()
