@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from core.errors import StorageUnavailable
-from core.ports import DeadlineStore, TaskStore
+from core.ports import Clock, DeadlineStore, TaskStore
 from core.sending import Sender
 from core.tasks import Change, Failure, Task, TaskState
 
@@ -22,6 +22,9 @@ SHORTEST_NAP = timedelta(milliseconds=20)
 
 BATCH = 100
 """How many due tasks are taken at once, so that one process does not take what two could share."""
+
+FORGET_EVERY = 3600.0
+"""Seconds between two rounds of deleting what is old."""
 
 CLOSE_AFTER = timedelta(seconds=10)
 """A decided question whose message does not show it after this time was left by a dead process."""
@@ -120,3 +123,22 @@ class Timekeeper:
 
 
 _NEVER_SENT = Failure("telegram_unavailable", "Telegram could not be reached before the task expired.")
+
+
+async def forget_finished(deadlines: DeadlineStore, clock: Clock, keep: timedelta) -> None:
+    """Delete finished tasks once they are old enough, now and every hour, until cancelled.
+
+    Args:
+        deadlines: where the rows are.
+        clock: tells the time.
+        keep: how long a finished task can still be looked at.
+    """
+    while True:
+        now = clock.now()
+        try:
+            more = True
+            while more:
+                more = await deadlines.forget(now, now - keep, BATCH) == BATCH
+        except StorageUnavailable as error:
+            log.warning("Old tasks could not be deleted: %s", error.detail, extra={"action": "forget_failed"})
+        await asyncio.sleep(FORGET_EVERY)

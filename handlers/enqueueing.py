@@ -9,14 +9,14 @@ from typing import Final
 from aiohttp import web
 
 from core import asking, telling
-from core.errors import Invalid
+from core.errors import FieldProblem, Invalid
 from handlers.bodies import EnqueueBody
 from handlers.keys import PRINCIPAL, SERVICES
 from handlers.messages import answer_message
 from handlers.questions import answer_question
 from handlers.reading import JsonBody, parse_body, read_json
 
-Answer = Callable[[web.Request, JsonBody, str], Awaitable[web.Response]]
+Answer = Callable[[web.Request, JsonBody], Awaitable[web.Response]]
 
 COMMANDS: Final[Mapping[str, tuple[str, Answer]]] = {
     "message": (telling.SEND, answer_message),
@@ -35,4 +35,8 @@ async def enqueue_command(request: web.Request) -> web.Response:
     endpoint, answer = COMMANDS[wanted.command]
     request.app[SERVICES].policy().require_endpoint(request[PRINCIPAL], endpoint)
     value = body.value["arguments"]
-    return await answer(request, JsonBody(json.dumps(value).encode(), value), "/arguments")
+    try:
+        return await answer(request, JsonBody(json.dumps(value).encode(), value))
+    except Invalid as error:
+        inside = [FieldProblem(f"/arguments{found.pointer}", found.detail) for found in error.problems]
+        raise Invalid(error.detail, problems=inside) from error

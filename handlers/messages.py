@@ -18,11 +18,11 @@ async def send_message(request: web.Request) -> web.Response:
     return await answer_message(request, await read_json(request))
 
 
-async def answer_message(request: web.Request, body: JsonBody, prefix: str = "") -> web.Response:
-    """Send the message that this body asks for; `prefix` is where it stands in the request's body."""
+async def answer_message(request: web.Request, body: JsonBody) -> web.Response:
+    """Send the message that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, telling.SEND, body.fingerprint)
-    wanted = parse_body(body, MessageBody, prefix).request()
+    wanted = parse_body(body, MessageBody).request()
     return task_answer(request, await request.app[SERVICES].telling.send(wanted, how), preferred)
 
 

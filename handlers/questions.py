@@ -16,9 +16,9 @@ async def ask_question(request: web.Request) -> web.Response:
     return await answer_question(request, await read_json(request))
 
 
-async def answer_question(request: web.Request, body: JsonBody, prefix: str = "") -> web.Response:
-    """Ask the question that this body asks for; `prefix` is where it stands in the request's body."""
+async def answer_question(request: web.Request, body: JsonBody) -> web.Response:
+    """Ask the question that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, asking.ENDPOINT, body.fingerprint)
-    wanted = parse_body(body, QuestionBody, prefix).request()
+    wanted = parse_body(body, QuestionBody).request()
     return task_answer(request, await request.app[SERVICES].asking.ask(wanted, how), preferred)

@@ -117,13 +117,12 @@ def parse_json(raw: bytes) -> Any:
     return value
 
 
-def parse_body(body: JsonBody, model: type[BodyT], prefix: str = "") -> BodyT:
+def parse_body(body: JsonBody, model: type[BodyT]) -> BodyT:
     """A body as its model.
 
     Args:
         body: the JSON.
         model: what it has to be.
-        prefix: where in the request's body it stands, as a JSON Pointer.
 
     Raises:
         Invalid: with every wrong field.
@@ -131,7 +130,7 @@ def parse_body(body: JsonBody, model: type[BodyT], prefix: str = "") -> BodyT:
     try:
         return model.model_validate_json(body.raw)
     except ValidationError as error:
-        raise Invalid(_summary(error), problems=_problems(error, body.value, prefix)) from error
+        raise Invalid(_summary(error), problems=_problems(error, body.value)) from error
 
 
 def preference(request: web.Request, default: float) -> Preference:
@@ -206,12 +205,10 @@ def _summary(error: ValidationError) -> str:
     return "One field does not validate." if count == 1 else "Several fields do not validate."
 
 
-def _problems(error: ValidationError, value: Any, prefix: str) -> Sequence[FieldProblem]:
+def _problems(error: ValidationError, value: Any) -> Sequence[FieldProblem]:
     found: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False, include_context=True, include_input=False):
-        pointer = prefix + _pointer(
-            entry["loc"], value, absent=entry["type"] in {"missing", "extra_forbidden"}
-        )
+        pointer = _pointer(entry["loc"], value, absent=entry["type"] in {"missing", "extra_forbidden"})
         found.setdefault(pointer, []).append(_sentence(entry))
     return [FieldProblem(pointer, " Or: ".join(dict.fromkeys(said))) for pointer, said in found.items()]
 
