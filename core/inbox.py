@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ class Inbox:
         Raises:
             StorageUnavailable: nothing was stored; Telegram has to bring the update again.
         """
+        # Whoever brings the update may hang up: what is stored is still to be told to whoever is concerned.
+        await asyncio.shield(self._take(update))
+
+    async def _take(self, update: Update) -> None:
         match update:
             case Unreadable():
                 await self._put_aside(update)

@@ -51,14 +51,17 @@ class Sender:
     waker: Waker
     drafter: Drafter
     alarm: Callable[[datetime], None] = lambda _at: None
-    _in_hand: set[str] = field(default_factory=set)
+    _in_hand: dict[str, Task | None] = field(default_factory=dict)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _lanes: WeakValueDictionary[int | str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def begin(self, task: Task) -> None:
         """Perform a task that is `sending` under this process's lease."""
-        if task.id not in self._in_hand:
-            self._in_hand.add(task.id)
+        if task.id in self._in_hand:
+            # It came due again while its last try is still being put away: that try's end begins it.
+            self._in_hand[task.id] = task
+        else:
+            self._in_hand[task.id] = None
             self._spawn(self._perform(task))
 
     def recover(self, task: Task) -> None:
@@ -104,13 +107,17 @@ class Sender:
     # One task
 
     async def _perform(self, task: Task) -> None:
+        due: Task | None = task
         try:
-            async with self._lane(task.chat.id):
-                held = await self._hold(task)
-                if held is not None:
-                    await self._attempt(held)
+            while due is not None:
+                self._in_hand[task.id] = None
+                async with self._lane(task.chat.id):
+                    held = await self._hold(due)
+                    if held is not None:
+                        await self._attempt(held)
+                due = self._in_hand[task.id]
         finally:
-            self._in_hand.discard(task.id)
+            del self._in_hand[task.id]
 
     async def _attempt(self, task: Task) -> None:
         try:

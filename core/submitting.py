@@ -47,12 +47,12 @@ class TaskDesk:
             IdempotencyMismatch: the key was used with another body.
             StorageUnavailable: nothing was done.
         """
-        stored, new = await self.store.add(task, submission.idempotency)
-        with self.room.seat(stored.id) as seat:
+        with self.room.seat(task.id) as seat:
+            # A client that goes away in between must not leave a stored task that nobody performs.
+            stored, new = await asyncio.shield(self._hand_in(task, submission))
             if new:
-                self.sender.begin(stored)
                 return await self._await_final(stored, seat, submission.wait)
-            return await self._await_final(await self._read(stored.id), seat, submission.wait)
+        return await self.look(stored.id, submission.principal.service, submission.wait)
 
     async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
         """One of this service's tasks, as it is now or once it is final.
@@ -89,11 +89,20 @@ class TaskDesk:
                 )
             return Change.to_state(task.cancelled(now), jti=principal.jti)
 
-        cancelled = await self.store.amend(task_id, judge)
-        if cancelled is None:
+        return await asyncio.shield(self._end(task_id, judge))
+
+    async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
+        stored, new = await self.store.add(task, submission.idempotency)
+        if new:
+            self.sender.begin(stored)
+        return stored, new
+
+    async def _end(self, task_id: str, judge: Callable[[Task], Change]) -> Task:
+        ended = await self.store.amend(task_id, judge)
+        if ended is None:
             raise _no_such_task(task_id)
-        self.sender.ended(cancelled)
-        return cancelled
+        self.sender.ended(ended)
+        return ended
 
     async def _read(self, task_id: str, service: str | None = None) -> Task:
         task = await self.store.find(task_id, service)

@@ -49,7 +49,8 @@ async def identify_requests(request: web.Request, handler: Handler) -> web.Strea
     started = time.perf_counter()
     response = await handler(request)
     response.headers["X-Request-Id"] = request_id
-    if log.isEnabledFor(logging.INFO):
+    response.headers["Server"] = "telegate"
+    if log.isEnabledFor(logging.INFO) and request.path not in PROBED:
         _log_request(request, response, time.perf_counter() - started)
     return response
 
