@@ -25,6 +25,7 @@ from core.waiting import WaitingRoom
 from handlers.application import build_application
 from handlers.keys import About, Limits, Readiness, Services
 from handlers.middlewares import current_request_id
+from handlers.routes import SERVED
 from infra import __version__
 from infra.background import running
 from infra.clock import SystemClock
@@ -63,6 +64,11 @@ async def create_app() -> GatewayRunner:
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         return make_runner(app, settings, log_requests=False)
+
+
+def served_endpoints() -> frozenset[str]:
+    """The endpoints of the contract that this version has; `policy check` tells which it lacks."""
+    return SERVED
 
 
 class Gateway:
