@@ -15,11 +15,11 @@ from typing import Final
 from aiohttp import web
 
 from core.errors import (
+    Malformed,
     MethodNotAllowed,
     NotFound,
     TelegateError,
     TlsRequired,
-    TooLarge,
     Unauthenticated,
 )
 from core.policy import FOR_EVERY_SERVICE, PUBLIC
@@ -64,8 +64,8 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if status_of(error) >= web.HTTPInternalServerError.status_code:
             log.warning("A request could not be done: %s", error.detail, extra={"action": error.code})
         return problem_response(error, request[REQUEST_ID])
-    except web.HTTPRequestEntityTooLarge:
-        return problem_response(TooLarge("The body is too large."), request[REQUEST_ID])
+    except web.HTTPRequestTimeout:
+        return problem_response(Malformed("The body took too long to arrive."), request[REQUEST_ID])
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:

@@ -133,6 +133,7 @@ class Trial:
             "PERMISSIONS_FILE": str(permissions),
             "PERSON_ROLES": "815:operator,4711:viewer",
             "MAX_WAIT_SECONDS": str(LONGEST_WAIT),
+            "WEB_CONCURRENCY": "1",
             "LOG_LEVEL": os.environ.get("LOG_LEVEL", "warning"),
         }
         return cls(environment, Settings.from_environment(environment, None))

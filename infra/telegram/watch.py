@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from core.ports import NotReached, Rejected, Unclear
 from infra.telegram.client import TelegramClient
 
 LOOK_EVERY = 60.0
 """Seconds between two looks."""
-
-_RECENT = timedelta(minutes=5)
 
 
 class WebhookWatch:
@@ -52,7 +50,7 @@ class WebhookWatch:
             self.webhook = "No webhook is set. Run: telegate webhook set"
         elif self._url is not None and state.url != self._url:
             self.webhook = "The webhook points somewhere else. Run: telegate webhook set"
-        elif state.last_error_at is not None and datetime.now(UTC) - state.last_error_at < _RECENT:
+        elif state.is_failing(datetime.now(UTC)):
             self.webhook = f"Telegram could lately not deliver: {state.last_error}"
         else:
             self.webhook = "ok"

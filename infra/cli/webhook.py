@@ -1,0 +1,240 @@
+"""`telegate webhook`: where Telegram posts updates to, and whether that works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from core.ports import NotReached, Rejected, Unclear
+from infra.setting_table import host_is_loopback
+from infra.settings import Settings, SettingsError
+from infra.telegram.client import TelegramClient
+from infra.telegram.webhook import HANDLED_UPDATES, MENU, PATH, WebhookState
+
+_EXAMPLES = """\b
+Examples:
+  telegate webhook set
+  telegate webhook info --json
+  telegate webhook delete
+"""
+
+_BROKEN, _USAGE = 1, 2
+_LONGEST_WAIT = 10.0
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+class _Unusable(click.ClickException):
+    """The settings do not allow this; exit code 2."""
+
+    exit_code = _USAGE
+
+
+class _TelegramFailed(click.ClickException):
+    """Telegram said no, or cannot be reached; exit code 1."""
+
+    exit_code = _BROKEN
+
+
+@click.group(name="webhook", epilog=_EXAMPLES)
+def command() -> None:
+    """Tell Telegram where to post updates to, and ask how that goes.
+
+    Exits 0 when all is well, 1 when Telegram says that something is broken, 2 when the settings or the
+    command line are wrong.
+    """
+
+
+@command.command("set")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def set_(*, as_json: bool) -> None:
+    """Point Telegram at PUBLIC_URL/telegram/webhook, and set the command menu.
+
+    Can be run again at any time; waiting updates are kept. A self-signed certificate in TLS_CERT_FILE
+    is uploaded, so that Telegram trusts it.
+    """
+    settings = _settings()
+    url = _webhook_url(settings)
+    certificate = _certificate_to_upload(settings)
+
+    async def action(client: TelegramClient) -> WebhookState:
+        await _patiently(lambda: client.webhook_set(url, settings.webhook_secret, certificate))
+        await _patiently(lambda: client.set_commands(MENU))
+        return await client.webhook_info()
+
+    _tell(_run(settings, action), url, as_json=as_json)
+
+
+@command.command("info")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def info(*, as_json: bool) -> None:
+    """Tell what Telegram says about the webhook."""
+    settings = _settings()
+    expected = None if settings.public_url is None else settings.public_url + PATH
+    _tell(_run(settings, lambda client: client.webhook_info()), expected, as_json=as_json)
+
+
+@command.command("delete")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def delete(*, as_json: bool) -> None:
+    """Stop Telegram from posting; it keeps waiting updates for 24 hours."""
+
+    async def action(client: TelegramClient) -> WebhookState:
+        await client.webhook_delete()
+        return await client.webhook_info()
+
+    state = _run(_settings(), action)
+    if as_json:
+        click.echo(json.dumps(_as_json(state, []), indent=2))
+        return
+    waiting = f" {_updates(state.pending)} there for up to 24 hours." if state.pending else ""
+    click.echo(f"The webhook is removed; Telegram posts nowhere.{waiting}")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environment()
+    except SettingsError as error:
+        raise _Unusable(error.detail) from error
+
+
+def _webhook_url(settings: Settings) -> str:
+    if settings.public_url is None:
+        raise _Unusable(
+            "PUBLIC_URL is missing, so Telegram cannot be told where to post. Set it to the https address "
+            "under which this server is reached from outside, like https://bot.example.com."
+        )
+    sandbox = host_is_loopback(urlsplit(settings.telegram_api_url).hostname or "")
+    if not settings.public_url.startswith("https://") and not sandbox:
+        raise _Unusable(
+            f"PUBLIC_URL is {settings.public_url}, but Telegram posts to https addresses only. "
+            "Only a sandbox on this machine (TELEGRAM_API_URL) takes http."
+        )
+    return settings.public_url + PATH
+
+
+def _certificate_to_upload(settings: Settings) -> Path | None:
+    """Our certificate, when nobody but us vouches for it."""
+    if settings.tls is None:
+        return None
+    from cryptography import x509  # noqa: PLC0415 - only where a certificate is looked at
+
+    path = settings.tls.certificate
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise _Unusable(f"TLS_CERT_FILE names {path}, which cannot be read ({reason}).") from error
+    except ValueError as error:
+        raise _Unusable(f"TLS_CERT_FILE names {path}, which holds no certificate in PEM form.") from error
+    return path if certificate.issuer == certificate.subject else None
+
+
+async def _patiently(call: Callable[[], Awaitable[None]]) -> None:
+    """Do as Telegram asks when it wants a short wait: it takes one `setWebhook` a second."""
+    try:
+        await call()
+    except NotReached as error:
+        if error.retry_after is None or error.retry_after > _LONGEST_WAIT:
+            raise
+        await asyncio.sleep(error.retry_after)
+        await call()
+
+
+def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[WebhookState]]) -> WebhookState:
+    # What goes wrong is told once, as this command's error; without a handler, warnings would repeat it.
+    logging.getLogger("telegate").addHandler(logging.NullHandler())
+
+    async def main() -> WebhookState:
+        client = TelegramClient(settings.bot_token, settings.telegram_api_url)
+        try:
+            return await action(client)
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(main())
+    except (NotReached, Unclear) as error:
+        raise _TelegramFailed(error.detail) from error
+    except Rejected as error:
+        words = error.failure.description
+        raise _TelegramFailed(f"{error.detail} Telegram's words: {words}") from error
+
+
+def _tell(state: WebhookState, expected: str | None, *, as_json: bool) -> None:
+    now = datetime.now(UTC)
+    problems = _problems(state, expected, now)
+    if as_json:
+        click.echo(json.dumps(_as_json(state, problems), indent=2))
+    else:
+        for line in _in_words(state, now):
+            click.echo(line)
+        for problem in problems:
+            click.echo(problem, err=True)
+    click.get_current_context().exit(_BROKEN if problems else 0)
+
+
+def _problems(state: WebhookState, expected: str | None, now: datetime) -> list[str]:
+    problems = []
+    if not state.url:
+        problems.append("No webhook is set, so no answer reaches the gateway. Run: telegate webhook set")
+    elif expected is not None and state.url != expected:
+        problems.append(
+            f"Telegram posts to {state.url}, but PUBLIC_URL makes it {expected}. If no other program shall "
+            "have this bot's updates, run: telegate webhook set"
+        )
+    elif state.allowed_updates and set(state.allowed_updates) != set(HANDLED_UPDATES):
+        problems.append("Telegram posts other kinds of updates than needed. Run: telegate webhook set")
+    if state.is_failing(now):
+        problems.append(
+            f"Deliveries fail, and {_updates(state.pending)}. Telegram says: {state.last_error} "
+            "Check that the address is reached from outside."
+        )
+    return problems
+
+
+def _in_words(state: WebhookState, now: datetime) -> list[str]:
+    if not state.url:
+        return []
+    certificate = ", with the certificate that was uploaded" if state.own_certificate else ""
+    lines = [f"Telegram posts to {state.url}{certificate}.", f"{_updates(state.pending).capitalize()}."]
+    age = state.error_age(now)
+    if age is not None and not state.is_failing(now):
+        lines.append(f"The last delivery that failed was {_duration(age)} ago ({state.last_error}).")
+    return lines
+
+
+def _as_json(state: WebhookState, problems: list[str]) -> dict[str, object]:
+    at = state.last_error_at
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "url": state.url or None,
+        "pending": state.pending,
+        "last_error": state.last_error,
+        "last_error_at": None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "own_certificate": state.own_certificate,
+        "ip_address": state.ip_address,
+        "max_connections": state.max_connections,
+        "allowed_updates": list(state.allowed_updates),
+    }
+
+
+def _updates(count: int) -> str:
+    if count == 0:
+        return "no updates wait"
+    return "1 update waits" if count == 1 else f"{count} updates wait"
+
+
+def _duration(seconds: float) -> str:
+    for length, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    return "less than a minute"

@@ -1,0 +1,1 @@
+"""The Telegram side: transport, client, updates as they come, texts as they go."""

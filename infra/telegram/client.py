@@ -1,0 +1,294 @@
+"""The gateway's Telegram client: core's `Messenger`, and what the operator's commands need."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from core.ports import NotReached, Part, Rejected, Unclear
+from infra.secret import Secret
+from infra.telegram.answers import Refused, as_core_error
+from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
+from infra.telegram.webhook import HANDLED_UPDATES, MAX_CONNECTIONS, WebhookState
+
+if TYPE_CHECKING:
+    import telegram
+
+    from infra.telegram.connection import Connection
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("telegate.telegram")
+
+DEFAULT_API_URL: Final = "https://api.telegram.org"
+_LONGEST_PAUSE = 60.0
+_TOKEN_OR_METHOD_UNKNOWN = (401, 404)
+
+
+class TelegramClient:
+    """Speaks to Telegram for one bot; see `core.ports.Messenger` for the four calls that tasks make.
+
+    Making it and `start` touch neither the network nor python-telegram-bot: importing that library
+    takes 0.2 s, which the first call spends in a thread.
+
+    Args:
+        token: the bot's token.
+        api_url: where the Bot API is, without a slash at the end.
+        total_seconds: the longest that one call may take; None for 20.
+
+    Attributes:
+        username: the bot's name without `@`, once `identify` has learned it.
+    """
+
+    def __init__(
+        self, token: Secret, api_url: str = DEFAULT_API_URL, *, total_seconds: float | None = None
+    ) -> None:
+        self.username: str | None = None
+        self._token = token
+        self._api_url = api_url.rstrip("/")
+        self._total_seconds = total_seconds
+        self._connection: Connection | None = None
+        self._closed = False
+        self._opening = asyncio.Lock()
+        self._supergroups: dict[int | str, int] = {}
+
+    async def start(self) -> None:
+        """Be ready for calls; needs no Telegram."""
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close every connection; calls after this are `NotReached`."""
+        self._closed = True
+        async with self._opening:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def identify(self, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> str:
+        """Learn the bot's username; tries again after 1, 2, 4 … 60 s until Telegram says it.
+
+        Returns:
+            The username, without `@`.
+        """
+        pause = 1.0
+        while True:
+            try:
+                self.username = await self._through_bot("getMe", _username)
+            except (NotReached, Rejected, Unclear) as error:
+                _logger.warning(
+                    "The bot's username is not known yet. %s",
+                    error.detail,
+                    extra={"action": "telegram_identify_failed"},
+                )
+                await sleep(max(pause, error.retry_after or 0))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return self.username
+
+    # What tasks need (core.ports.Messenger).
+
+    async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
+        """Send one message; follows a group that became a supergroup once, and remembers where to.
+
+        Returns:
+            Telegram's message id.
+        """
+        chat = self._supergroups.get(chat, chat)
+        try:
+            result = await self._call("sendMessage", message_parameters(chat, topic, part))
+        except Refused as refused:
+            if refused.migrated_to is None:
+                raise self._reported("sendMessage", refused) from refused
+            self._remember_supergroup(chat, refused.migrated_to)
+            parameters = message_parameters(refused.migrated_to, topic, part)
+            result = await self._call_once_more("sendMessage", parameters)
+        return _message_id(result)
+
+    async def edit(self, chat: int | str, message_id: int, part: Part) -> None:
+        """Give a message this text and these buttons; "not modified" is success."""
+        await self._call_but(
+            "editMessageText", edit_parameters(chat, message_id, part), "message is not modified"
+        )
+
+    async def delete(self, chat: int | str, message_id: int) -> None:
+        """Take a message away; one that is gone already is success, so that a repeated call is."""
+        parameters = {"chat_id": chat, "message_id": message_id}
+        await self._call_but("deleteMessage", parameters, "message to delete not found")
+
+    async def acknowledge(self, press_id: str, text: str, *, popup: bool) -> None:
+        """Answer a button's press; a press that is too old is success.
+
+        Source: https://core.telegram.org/bots/api#answercallbackquery
+        """
+        parameters: Parameters = {"callback_query_id": press_id}
+        if text:
+            parameters["text"] = text
+        if popup:
+            parameters["show_alert"] = True
+        await self._call_but("answerCallbackQuery", parameters, "query is too old")
+
+    # What the operator's commands need.
+
+    async def webhook_set(
+        self,
+        url: str,
+        secret: Secret,
+        certificate: Path | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """Tell Telegram where to post updates to; waiting updates are kept.
+
+        Source: https://core.telegram.org/bots/api#setwebhook
+
+        Args:
+            url: the full address.
+            secret: what Telegram shall send in `X-Telegram-Bot-Api-Secret-Token`.
+            certificate: a self-signed certificate (PEM) to upload, or None for one that is trusted anyway.
+            max_connections: how many updates Telegram may deliver at a time, 1 to 100.
+        """
+        pem = None if certificate is None else await asyncio.to_thread(certificate.read_bytes)
+
+        async def action(bot: telegram.Bot) -> bool:
+            return await bot.set_webhook(
+                url,
+                certificate=pem,
+                max_connections=max_connections,
+                allowed_updates=HANDLED_UPDATES,
+                secret_token=secret.reveal(),
+            )
+
+        await self._through_bot("setWebhook", action)
+
+    async def webhook_info(self) -> WebhookState:
+        """What Telegram says about the webhook now."""
+        return await self._through_bot("getWebhookInfo", _webhook_state)
+
+    async def webhook_delete(self) -> None:
+        """Tell Telegram to post nowhere; waiting updates are kept for 24 hours."""
+        await self._through_bot("deleteWebhook", lambda bot: bot.delete_webhook())
+
+    async def set_commands(self, commands: Mapping[str, str]) -> None:
+        """Set the command menu that everybody sees: names without slash, with their descriptions.
+
+        Source: https://core.telegram.org/bots/api#setmycommands
+        """
+        pairs = list(commands.items())
+        await self._through_bot("setMyCommands", lambda bot: bot.set_my_commands(pairs))
+
+    # How it is done.
+
+    async def _open(self) -> Connection:
+        async with self._opening:
+            if self._closed:
+                raise NotReached("The gateway is stopping, so Telegram was not asked.")
+            if self._connection is None:
+                module = await asyncio.to_thread(import_module, "infra.telegram.connection")
+                connection: Connection = module.Connection(self._token, self._api_url, self._total_seconds)
+                await connection.open()
+                self._connection = connection
+            return self._connection
+
+    async def _call(self, method: str, parameters: Parameters) -> Any:
+        connection = self._connection or await self._open()
+        begun = time.monotonic()
+        try:
+            result = await connection.call(method, parameters)
+        except (NotReached, Unclear) as error:
+            _report_failure(method, error, begun)
+            raise
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug("Telegram has done %s.", method, extra=_fields(method, "done", begun))
+        return result
+
+    async def _call_once_more(self, method: str, parameters: Parameters) -> Any:
+        try:
+            return await self._call(method, parameters)
+        except Refused as refused:
+            raise self._reported(method, refused) from refused
+
+    async def _call_but(self, method: str, parameters: Parameters, harmless: str) -> None:
+        """Call a method whose refusal in these words means that there is nothing left to do."""
+        try:
+            await self._call(method, parameters)
+        except Refused as refused:
+            if not refused.says(harmless):
+                raise self._reported(method, refused) from refused
+
+    async def _through_bot(self, method: str, action: Callable[[telegram.Bot], Awaitable[T]]) -> T:
+        connection = self._connection or await self._open()
+        begun = time.monotonic()
+        try:
+            return await connection.through_bot(action)
+        except Refused as refused:
+            raise self._reported(method, refused) from refused
+        except (NotReached, Unclear) as error:
+            _report_failure(method, error, begun)
+            raise
+
+    def _reported(self, method: str, refused: Refused) -> NotReached | Rejected:
+        wrong_set_up = refused.code in _TOKEN_OR_METHOD_UNKNOWN
+        error = as_core_error(refused)
+        _logger.log(
+            logging.ERROR if wrong_set_up else logging.WARNING,
+            "Telegram refused %s (%s: %s). %s",
+            method,
+            refused.code,
+            refused.description,
+            error.detail,
+            extra={"action": "telegram_call", "method": method, "outcome": "refused", "code": refused.code},
+        )
+        return error
+
+    def _remember_supergroup(self, group: int | str, supergroup: int) -> None:
+        self._supergroups[group] = supergroup
+        _logger.warning(
+            "The group %s has become the supergroup %s. Messages go there now; write the new id "
+            "wherever the old one stands.",
+            group,
+            supergroup,
+            extra={"action": "chat_migrated", "chat": group, "migrated_to": supergroup},
+        )
+
+
+def _report_failure(method: str, error: NotReached | Unclear, begun: float) -> None:
+    outcome = "not_reached" if isinstance(error, NotReached) else "unclear"
+    _logger.warning("%s failed. %s", method, error.detail, extra=_fields(method, outcome, begun))
+
+
+def _fields(method: str, outcome: str, begun: float) -> dict[str, object]:
+    duration = round(time.monotonic() - begun, 4)
+    return {"action": "telegram_call", "method": method, "outcome": outcome, "duration": duration}
+
+
+def _message_id(result: Any) -> int:
+    message_id = result.get("message_id") if isinstance(result, dict) else None
+    if isinstance(message_id, int):
+        return message_id
+    raise Unclear(
+        "Telegram said yes, but did not name the message, so it may or may not have been sent. "
+        "Look into the chat before you repeat it."
+    )
+
+
+async def _username(bot: telegram.Bot) -> str:
+    me = await bot.get_me()
+    return me.username or ""
+
+
+async def _webhook_state(bot: telegram.Bot) -> WebhookState:
+    info = await bot.get_webhook_info()
+    return WebhookState(
+        url=info.url,
+        pending=info.pending_update_count,
+        last_error=info.last_error_message,
+        last_error_at=info.last_error_date,
+        own_certificate=info.has_custom_certificate,
+        ip_address=info.ip_address,
+        max_connections=info.max_connections,
+        allowed_updates=tuple(info.allowed_updates or ()),
+    )

@@ -1,0 +1,113 @@
+"""Messages and buttons as the Bot API's JSON names them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from core.ports import Button, Entity, FormattedText, Keyboard, Part
+
+Parameters = dict[str, Any]
+
+CUSTOM_EMOJI, EMOJI_LINK = "custom_emoji", "tg://emoji?id="
+PERSON_MENTION, PERSON_LINK = "text_mention", "tg://user?id="
+"""Entities whose `url` is Telegram's own link; the Bot API wants the id that stands in it."""
+
+_MENTION = re.compile(r"(?<!\w)@[A-Za-z0-9_]{4,}")
+
+
+def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parameters:
+    """The parameters of `sendMessage`. Source: https://core.telegram.org/bots/api#sendmessage."""
+    parameters = _text_parameters(chat, part)
+    if topic is not None:
+        parameters["message_thread_id"] = topic
+    if part.reply_to is not None:
+        parameters["reply_parameters"] = {"message_id": part.reply_to, "allow_sending_without_reply": True}
+    if part.silent:
+        parameters["disable_notification"] = True
+    if part.protect:
+        parameters["protect_content"] = True
+    markup = _reply_markup(chat, part)
+    if markup is not None:
+        parameters["reply_markup"] = markup
+    return parameters
+
+
+def edit_parameters(chat: int | str, message_id: int, part: Part) -> Parameters:
+    """The parameters of `editMessageText`; without a keyboard, Telegram takes the old one away.
+
+    Source: https://core.telegram.org/bots/api#editmessagetext
+    """
+    parameters = _text_parameters(chat, part)
+    parameters["message_id"] = message_id
+    if part.keyboard:
+        parameters["reply_markup"] = {"inline_keyboard": _rows(part.keyboard)}
+    return parameters
+
+
+def _text_parameters(chat: int | str, part: Part) -> Parameters:
+    parameters: Parameters = {"chat_id": chat, "text": part.body.text}
+    if part.body.entities:
+        parameters["entities"] = [_entity(entity) for entity in part.body.entities]
+    if not part.preview:
+        parameters["link_preview_options"] = {"is_disabled": True}
+    return parameters
+
+
+def _entity(entity: Entity) -> Parameters:
+    shown: Parameters = {"type": entity.type, "offset": entity.offset, "length": entity.length}
+    if entity.type == CUSTOM_EMOJI and entity.url is not None:
+        shown["custom_emoji_id"] = entity.url.removeprefix(EMOJI_LINK)
+    elif entity.type == PERSON_MENTION and entity.url is not None:
+        shown["user"] = {"id": int(entity.url.removeprefix(PERSON_LINK))}
+    elif entity.url is not None:
+        shown["url"] = entity.url
+    if entity.language is not None:
+        shown["language"] = entity.language
+    return shown
+
+
+def _reply_markup(chat: int | str, part: Part) -> Parameters | None:
+    if part.keyboard:
+        markup: Parameters = {"inline_keyboard": _rows(part.keyboard)}
+        if part.reply_field is not None:
+            markup["force_reply"] = True  # on an inline keyboard since Bot API 10.3
+        return markup
+    if part.reply_field is None:
+        return None
+    markup = {"force_reply": True}
+    if part.reply_field:
+        markup["input_field_placeholder"] = part.reply_field
+    if _addresses_somebody(chat, part):
+        markup["selective"] = True
+    return markup
+
+
+def _addresses_somebody(chat: int | str, part: Part) -> bool:
+    """Whether the field opens for the mentioned people only; `selective` without any opens it for nobody.
+
+    Source: https://core.telegram.org/bots/api#forcereply
+    """
+    if isinstance(chat, int) and chat > 0:
+        return False
+    return part.reply_to is not None or _mentions(part.body)
+
+
+def _mentions(body: FormattedText) -> bool:
+    by_link = any(entity.type == PERSON_MENTION for entity in body.entities)
+    return by_link or _MENTION.search(body.text) is not None
+
+
+def _rows(keyboard: Keyboard) -> list[list[Parameters]]:
+    return [[_button(button) for button in row] for row in keyboard]
+
+
+def _button(button: Button) -> Parameters:
+    shown: Parameters = {"text": button.text}
+    if button.url is not None:
+        shown["url"] = button.url
+    if button.data is not None:
+        shown["callback_data"] = button.data
+    if button.style is not None:
+        shown["style"] = button.style.value
+    return shown
