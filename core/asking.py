@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from core.drafting import Drafter
-from core.errors import FieldProblem, Invalid, NotFound
+from core.errors import FieldProblem, Problems
 from core.messages import Chat, Message
 from core.policy import Policy
 from core.ports import Formatter
@@ -62,10 +62,8 @@ class Asking:
             IdempotencyMismatch: the key was used with another body.
         """
         policy = self.policy()
-        chat_id, alias = policy.resolve_chat(request.chat)
-        chat = Chat(chat_id, alias, request.topic)
-        question = self._checked(request, chat, policy)
-        policy.require_chat(submission.principal, ENDPOINT, chat_id)
+        chat, question = self._checked(request, policy)
+        policy.require_chat(submission.principal, ENDPOINT, chat.id)
         task = self.drafter.draft(
             question,
             service=submission.principal.service,
@@ -76,21 +74,28 @@ class Asking:
         )
         return await self.desk.submit(task, submission)
 
-    def _checked(self, request: QuestionRequest, chat: Chat, policy: Policy) -> Question:
-        problems = [*_option_problems(request), *_respondent_problems(request.respondents, chat, policy)]
-        try:
+    def _checked(self, request: QuestionRequest, policy: Policy) -> tuple[Chat, Question]:
+        problems = Problems()
+        chat: Chat | None = None
+        with problems.gathering():
+            chat_id, alias = policy.resolve_chat(request.chat)
+            chat = Chat(chat_id, alias, request.topic)
+        with problems.gathering():
             self.formatter.format(request.message.text, request.message.format, reserve=OUTCOME_ROOM)
-        except Invalid as error:
-            problems.extend(error.problems)
-        if problems:
-            raise Invalid("The question does not validate.", problems=problems)
-        return Question(
+        problems.add(_option_problems(request))
+        respondents = request.respondents or _person_of(chat)
+        problems.add(_respondent_problems(respondents, chat, policy))
+        problems.refuse_any("The question does not validate.")
+        if chat is None or respondents is None:
+            raise TypeError("A question without chat or respondents was not refused.")
+        question = Question(
             message=request.message,
-            respondents=request.respondents or Respondents(people=frozenset({_person_of(chat)})),
+            respondents=respondents,
             options=request.options,
             input=request.input,
             on_expiry=request.on_expiry,
         )
+        return chat, question
 
 
 def _option_problems(request: QuestionRequest) -> Iterator[FieldProblem]:
@@ -110,10 +115,10 @@ def _option_problems(request: QuestionRequest) -> Iterator[FieldProblem]:
 
 
 def _respondent_problems(
-    respondents: Respondents | None, chat: Chat, policy: Policy
+    respondents: Respondents | None, chat: Chat | None, policy: Policy
 ) -> Iterator[FieldProblem]:
     if respondents is None:
-        if not chat.is_private:
+        if chat is not None:
             yield FieldProblem(
                 "/respondents",
                 'Say who may answer: people, roles, or {"anyone": true}. Only in a private chat is it clear.',
@@ -128,7 +133,8 @@ def _respondent_problems(
             yield FieldProblem("/respondents/roles", f"Nobody has the role {role}, so nobody could answer.")
 
 
-def _person_of(chat: Chat) -> int:
-    if not isinstance(chat.id, int):
-        raise NotFound(f"{chat.id} is no private chat.")
-    return chat.id
+def _person_of(chat: Chat | None) -> Respondents | None:
+    """Who answers when the service names nobody: the person of a private chat."""
+    if chat is None or not chat.is_private or not isinstance(chat.id, int):
+        return None
+    return Respondents(people=frozenset({chat.id}))

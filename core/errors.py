@@ -6,7 +6,8 @@ meaning of each code is told in `docs/reference/errors.md`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -138,6 +139,30 @@ class Invalid(TelegateError):
     def field(cls, pointer: str, detail: str) -> Invalid:
         """An `Invalid` with one wrong field."""
         return cls("One field does not validate.", problems=[FieldProblem(pointer, detail)])
+
+
+class Problems:
+    """Gathers what is wrong with a body, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[FieldProblem] = []
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Keep what is found wrong in this block, and go on behind it."""
+        try:
+            yield
+        except Invalid as error:
+            self._found.extend(error.problems)
+
+    def add(self, problems: Iterable[FieldProblem]) -> None:
+        """Keep these, too."""
+        self._found.extend(problems)
+
+    def refuse_any(self, detail: str) -> None:
+        """Raise `Invalid` with everything that was found; do nothing when nothing was."""
+        if self._found:
+            raise Invalid(detail, problems=self._found)
 
 
 class IdempotencyMismatch(TelegateError):

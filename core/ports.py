@@ -183,7 +183,7 @@ class Part:
     """One Telegram message of a task; a long text needs several.
 
     Attributes:
-        reply_to: the message id that it answers, or None; a message that is gone does not matter.
+        reply_to: the message id that it answers, or None; Telegram refuses one that is gone.
         keyboard: rows of buttons under it; empty for none.
         reply_field: the placeholder of an opened reply field (Telegram's force_reply), or None for none.
     """

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from core.drafting import Drafter
 from core.errors import StorageUnavailable, TelegateError
 from core.messages import Deletion, Edit
+from core.pausing import Pauses
 from core.ports import (
     Formatter,
     Messenger,
@@ -23,7 +24,7 @@ from core.ports import (
     Waker,
 )
 from core.rendering import closing_part, edited_parts, parts_of
-from core.tasks import DECIDED_STATES, Change, Failure, Task, TaskKind, TaskState
+from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
 from core.updates import Notice
 
 log = logging.getLogger("telegate.sending")
@@ -33,6 +34,13 @@ LONGEST_PAUSE = 60.0
 
 UNCLEAR_TRIES = 5
 """How often a question, edit or deletion is repeated after an unclear outcome; a message never is."""
+
+
+ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between tries to acknowledge a press; later ones nobody would see, the spinner has gone."""
+
+_PAUSED = "Telegram has asked to wait before anything else is sent here."
+_NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
 
 
 @dataclass(slots=True)
@@ -51,6 +59,7 @@ class Sender:
     waker: Waker
     drafter: Drafter
     alarm: Callable[[datetime], None] = lambda _at: None
+    _pauses: Pauses = field(default_factory=Pauses)
     _in_hand: dict[str, Task | None] = field(default_factory=dict)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _lanes: WeakValueDictionary[int | str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -112,12 +121,21 @@ class Sender:
             while due is not None:
                 self._in_hand[task.id] = None
                 async with self._lane(task.chat.id):
-                    held = await self._hold(due)
-                    if held is not None:
-                        await self._attempt(held)
+                    await self._take_turn(due)
                 due = self._in_hand[task.id]
         finally:
             del self._in_hand[task.id]
+
+    async def _take_turn(self, task: Task) -> None:
+        now = self.drafter.clock.now()
+        pause_end = self._pauses.end(task.chat.id, now)
+        if pause_end is not None:
+            waits = NotReached(_PAUSED, retry_after=(pause_end - now).total_seconds())
+            await self._not_reached(task, waits)
+            return
+        held = await self._hold(task)
+        if held is not None:
+            await self._attempt(held)
 
     async def _attempt(self, task: Task) -> None:
         try:
@@ -129,6 +147,9 @@ class Sender:
                 case _:
                     await self._say(task)
         except NotReached as error:
+            if error.retry_after is not None:
+                now = self.drafter.clock.now()
+                self._pauses.note(task.chat.id, now, now + timedelta(seconds=error.retry_after))
             await self._not_reached(task, error)
         except Rejected as error:
             failure = error.failure
@@ -144,8 +165,7 @@ class Sender:
             return task
 
         def renew(current: Task) -> Change | None:
-            ours = current.state is TaskState.SENDING and _holder(current) == lease.holder
-            return Change(current.leased(lease), "held") if ours else None
+            return Change(current.leased(lease), "held") if self._is_ours(current) else None
 
         current = await self.store.amend(task.id, renew)
         return current if current is not None and current.lease == lease else None
@@ -199,7 +219,8 @@ class Sender:
         if message is not None and message.state is TaskState.SENT:
             return message
         if message is not None and not message.final:
-            raise NotReached("The message itself is not sent yet.", retry_after=1)
+            await self._again(task, _NOT_SENT_YET, pause=1.0, attempts=task.attempts)
+            return None
         never = Failure("telegram_rejected", "The message was never sent, so nothing can be done to it.")
         await self._store(task, lambda current, now: current.failed(now, never))
         return None
@@ -217,8 +238,17 @@ class Sender:
         before = task.attempts if task.error is not None and task.error.code == error.code else 0
         if task.kind is TaskKind.MESSAGE or before >= UNCLEAR_TRIES:
             await self._store(task, lambda current, now: current.unknown(now, failure))
-        else:
-            await self._again(task, failure, _pause(before + 1), before + 1)
+            return
+        # It stays `sending`: it may stand in the chat already, and then an answer counts.
+        again = self.drafter.clock.now() + timedelta(seconds=_pause(before + 1))
+        lease = Lease(self.drafter.identity.holder, again)
+
+        def judge(current: Task) -> Change | None:
+            tried = current.unclear(failure, before + 1, lease)
+            return Change(tried, "unclear") if self._is_ours(current) else None
+
+        await self.store.amend(task.id, judge)
+        self.alarm(again)
 
     async def _again(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
         not_before = self.drafter.clock.now() + timedelta(seconds=pause)
@@ -233,12 +263,10 @@ class Sender:
 
     async def _store(self, task: Task, step: Callable[[Task, datetime], Task]) -> None:
         now = self.drafter.clock.now()
-        holder = self.drafter.identity.holder
 
         def judge(current: Task) -> Change | None:
             # An answer may have come meanwhile, or another process may have taken over: then theirs counts.
-            ours = current.state is TaskState.SENDING and _holder(current) == holder
-            return Change.to_state(step(current, now)) if ours else None
+            return Change.to_state(step(current, now)) if self._is_ours(current) else None
 
         current = await self.store.amend(task.id, judge)
         if current is not None:
@@ -269,7 +297,19 @@ class Sender:
             )
 
     async def _acknowledge(self, notice: Notice) -> None:
+        for pause in ACKNOWLEDGEMENT_PAUSES:
+            try:
+                await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
+            except (NotReached, Unclear) as error:
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+            else:
+                return
         await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
+
+    def _is_ours(self, task: Task) -> bool:
+        """Whether this process still has the task in its hands, as far as the row tells."""
+        holder = None if task.lease is None else task.lease.holder
+        return task.state is TaskState.SENDING and holder == self.drafter.identity.holder
 
     def _lane(self, chat: int | str) -> asyncio.Lock:
         lane = self._lanes.get(chat)
@@ -297,10 +337,6 @@ async def _logged(work: Coroutine[object, object, None]) -> None:
         log.warning("A call to Telegram did not succeed: %s", error.detail, extra={"action": error.code})
     except Exception:
         log.exception("Sending a task failed because of a bug.", extra={"action": "bug"})
-
-
-def _holder(task: Task) -> str | None:
-    return None if task.lease is None else task.lease.holder
 
 
 def _pause(attempts: int) -> float:

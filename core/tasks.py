@@ -174,6 +174,10 @@ class Task:
         """Telegram was certainly not reached, or said "later"; it is tried again at `not_before`."""
         return self._to(_S.QUEUED, at, error=error, not_before=not_before, attempts=attempts, lease=None)
 
+    def unclear(self, error: Failure, attempts: int, lease: Lease) -> Task:
+        """Nobody knows what the last try did; it stays `sending` and is repeated at the lease's end."""
+        return replace(self, error=error, attempts=attempts, lease=lease)
+
     def with_message(self, at: datetime, message_id: int) -> Task:
         """One more of its messages is delivered. Keeps the state: a press may have told it before."""
         if message_id in self.message_ids:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from core.drafting import Drafter
-from core.errors import AlreadyFinal, Invalid, NotFound
+from core.errors import AlreadyFinal, Invalid, NotFound, Problems
 from core.messages import Chat, Deletion, Edit, Message
-from core.policy import Policy
+from core.policy import ChatId, Policy
 from core.ports import Formatter
 from core.rendering import edited_parts
 from core.submitting import Submission, TaskDesk
@@ -56,8 +56,7 @@ class Telling:
             IdempotencyMismatch: the key was used with another body.
         """
         policy = self.policy()
-        chat_id, alias = policy.resolve_chat(request.chat)
-        self.formatter.format(request.message.text, request.message.format)
+        chat_id, alias = self._checked(request, policy)
         policy.require_chat(submission.principal, SEND, chat_id)
         task = self.drafter.draft(
             request.message,
@@ -69,6 +68,16 @@ class Telling:
         )
         return await self.desk.submit(task, submission)
 
+    def _checked(self, request: MessageRequest, policy: Policy) -> tuple[ChatId, str | None]:
+        problems = Problems()
+        chat: tuple[ChatId, str | None] = ("", None)
+        with problems.gathering():
+            chat = policy.resolve_chat(request.chat)
+        with problems.gathering():
+            self.formatter.format(request.message.text, request.message.format)
+        problems.refuse_any("The message does not validate.")
+        return chat
+
     async def edit(self, message_id: str, edit: Edit, submission: Submission) -> Task:
         """Give a message of this service another text and other buttons.
 
@@ -78,7 +87,7 @@ class Telling:
             AlreadyFinal: the message was never sent.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
-        message = await self._message(message_id, submission)
+        message = await self._message(message_id, EDIT, submission)
         parts = edited_parts(edit, self.formatter)
         if message.final and len(parts) != len(message.message_ids):
             raise Invalid.field(
@@ -86,7 +95,7 @@ class Telling:
                 f"This text needs {len(parts)} Telegram messages and the message has "
                 f"{len(message.message_ids)}; make it fit, or delete the message and send a new one.",
             )
-        return await self._correct(message, edit, EDIT, submission)
+        return await self._correct(message, edit, submission)
 
     async def delete(self, message_id: str, submission: Submission) -> Task:
         """Take a message of this service away. Telegram allows it for 48 hours.
@@ -96,23 +105,21 @@ class Telling:
             AlreadyFinal: the message was never sent.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
-        message = await self._message(message_id, submission)
-        return await self._correct(message, Deletion(), DELETE, submission)
+        message = await self._message(message_id, DELETE, submission)
+        return await self._correct(message, Deletion(), submission)
 
-    async def _message(self, message_id: str, submission: Submission) -> Task:
+    async def _message(self, message_id: str, endpoint: str, submission: Submission) -> Task:
         message = await self.desk.look(message_id, submission.principal.service)
         if message.kind is not TaskKind.MESSAGE:
             raise NotFound(f"This service has no message {message_id}.")
-        return message
-
-    async def _correct(
-        self, message: Task, content: Edit | Deletion, endpoint: str, submission: Submission
-    ) -> Task:
         self.policy().require_chat(submission.principal, endpoint, message.chat.id)
         if message.final and message.state is not TaskState.SENT:
             raise AlreadyFinal(
                 f"This message is {message.state}: it is not known to be in the chat.", task=message
             )
+        return message
+
+    async def _correct(self, message: Task, content: Edit | Deletion, submission: Submission) -> Task:
         task = self.drafter.draft(
             content,
             service=message.service,

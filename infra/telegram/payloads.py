@@ -22,7 +22,7 @@ def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parame
     if topic is not None:
         parameters["message_thread_id"] = topic
     if part.reply_to is not None:
-        parameters["reply_parameters"] = {"message_id": part.reply_to, "allow_sending_without_reply": True}
+        parameters["reply_parameters"] = {"message_id": part.reply_to}
     if part.silent:
         parameters["disable_notification"] = True
     if part.protect:

@@ -80,7 +80,7 @@ async def test_everything_that_a_part_can_say_reaches_telegram(client_at: Client
             {"type": "bold", "offset": 0, "length": 6},
             {"type": "pre", "offset": 0, "length": 1, "language": "python"},
         ],
-        "reply_parameters": {"message_id": 17, "allow_sending_without_reply": True},
+        "reply_parameters": {"message_id": 17},
         "disable_notification": True,
         "protect_content": True,
         "reply_markup": {

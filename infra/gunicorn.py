@@ -1,0 +1,80 @@
+"""gunicorn's configuration, made from the settings: `gunicorn -c python:infra.gunicorn infra.app:create_app`.
+
+Only what gunicorn itself does is set here; what aiohttp does is set in `infra/server.py`. Every name in
+this module that is one of gunicorn's settings is taken by gunicorn as such.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import TelegateError
+from infra.logs import configure_logging
+from infra.server import BACKLOG
+from infra.settings import Settings
+from infra.worker import BAD_START, GunicornLogger, tell_bad_start
+
+if TYPE_CHECKING:
+    from infra.tls import ReloadingTls
+    from infra.worker import GatewayWorker
+
+
+_log = logging.getLogger("telegate.settings")
+
+
+def _start() -> tuple[Settings, ReloadingTls | None]:
+    """Read the settings, set the log up, load the certificate; end the process when one of them is wrong."""
+    try:
+        chosen = Settings.from_environment()
+        configure_logging(log_format=chosen.log_format, level=chosen.log_level, secrets=chosen.secrets)
+        for warning in chosen.warnings:
+            _log.warning(warning, extra={"action": "settings_warning"})
+        if chosen.tls is None:
+            return chosen, None
+        from infra.tls import ReloadingTls  # noqa: PLC0415 - only with TLS
+
+        return chosen, ReloadingTls(chosen.tls.certificate, chosen.tls.key)
+    except TelegateError as error:
+        tell_bad_start(error)
+        sys.exit(BAD_START)
+
+
+def _memory_folder() -> str | None:
+    """A folder in memory for the file by which workers show that they live: a slow disk must not stop one."""
+    folder = Path("/dev/shm")  # noqa: S108 - gunicorn makes its file there safely, and unlinks it at once
+    return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
+_chosen, _tls = _start()
+
+bind = [_chosen.bind]
+backlog = BACKLOG
+workers = _chosen.processes
+worker_class = "infra.worker.GatewayWorker"
+worker_tmp_dir = _memory_folder()
+preload_app = False
+max_requests = 0
+# A worker is killed when its loop stands still for so long; a start may wait for the database's lock.
+timeout = 60
+graceful_timeout = _chosen.shutdown_grace
+keepalive = 95
+loglevel = _chosen.log_level
+logger_class = GunicornLogger
+accesslog = None
+# Two servers of one user would overwrite each other's control socket.
+control_socket_disable = True
+proc_name = "telegate"
+certfile = None if _chosen.tls is None else str(_chosen.tls.certificate)
+keyfile = None if _chosen.tls is None else str(_chosen.tls.key)
+
+
+def pre_fork(server: Any, worker: GatewayWorker) -> None:
+    """Give a new worker the newest good certificate (gunicorn's hook, in the master)."""
+    del server
+    if _tls is not None:
+        _tls.refresh()
+        worker.tls = _tls

@@ -1,0 +1,258 @@
+"""The log: set up once, for people or for machines, and without any secret in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, TextIO
+
+from infra.secret import Secret
+
+_HIDDEN: Final = "(hidden)"
+_SHORTEST_REDACTED = 6
+_DEEPEST = 6
+
+# What a secret looks like, for those that nobody registered: bot tokens in Telegram's addresses, JWTs,
+# and the value of `Authorization` however a library prints its headers.
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (re.compile(r"\bbot[0-9]+(?::|%3[Aa])[A-Za-z0-9_-]+"), f"bot{_HIDDEN}"),
+    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _HIDDEN),
+    (
+        re.compile(
+            r"(?i)(\b(?:proxy-)?authorization\b['\"]?\s*[:=,]\s*(?:b?['\"])?(?:(?:bearer|basic|digest)\s+)?)"
+            r"(?!\(hidden\))[^\s'\",;)\]}]+"
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b(bearer\s+)(?!\(hidden\))[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_HIDDEN}"),
+)
+
+# Loggers that say too much below these levels: addresses with tokens in them, whole payloads.
+_QUIET: Final[Mapping[str, int]] = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "telegram": logging.INFO,
+    "asyncio": logging.INFO,
+}
+
+_STANDARD_FIELDS: Final = frozenset(
+    logging.LogRecord("", 0, "", 0, "", (), None).__dict__ | {"message": "", "asctime": "", "taskName": ""}
+)
+_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not in {9, 10}}
+_COLOURS: Final[Mapping[int, str]] = {
+    logging.DEBUG: "\x1b[2m",
+    logging.WARNING: "\x1b[33m",
+    logging.ERROR: "\x1b[31m",
+    logging.CRITICAL: "\x1b[1;31m",
+}
+
+
+class Redaction:
+    """Replaces secrets in text: the registered ones wherever they stand, and what looks like one."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def register(self, secrets: Iterable[Secret]) -> None:
+        """Never let these values into the log. Values under six characters are left alone."""
+        for secret in secrets:
+            value = secret.reveal()
+            # As it is, as `repr` and JSON escape it, and as an address quotes it.
+            forms = {value, repr(value)[1:-1], json.dumps(value)[1:-1], value.replace(":", "%3A")}
+            self._known.update(form for form in forms if len(form) >= _SHORTEST_REDACTED)
+        longest_first = sorted(self._known, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def clean(self, text: str) -> str:
+        """The text without secrets."""
+        if self._pattern is not None:
+            text = self._pattern.sub(_HIDDEN, text)
+        for pattern, replacement in _PATTERNS:
+            text = pattern.sub(replacement, text)
+        return text
+
+    def clean_value(self, value: object, depth: int = 0) -> object:
+        """A value fit for JSON, without secrets; what is no plain value is told by its `str`."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return self.clean(value)
+        if depth < _DEEPEST and isinstance(value, Mapping):
+            return {self.clean(str(key)): self.clean_value(one, depth + 1) for key, one in value.items()}
+        if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+            return [self.clean_value(one, depth + 1) for one in value]
+        return self.clean(str(value))
+
+
+redaction: Final = Redaction()
+_request_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_request_id_source`
+
+
+def set_request_id_source(source: Callable[[], str | None]) -> None:
+    """Say where the id of the request at work is found (a context variable's `get`, for example)."""
+    global _request_id  # noqa: PLW0603 - one log per process
+    _request_id = source
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    fields = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
+    if "request_id" not in fields and (request_id := _request_id()) is not None:
+        fields["request_id"] = request_id
+    return fields
+
+
+def _exception_text(record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    if record.stack_info:
+        parts.append(record.stack_info)
+    return redaction.clean("\n".join(parts))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, with the `extra` fields beside the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a line break inside."""
+        line: dict[str, Any] = {
+            "time": _timestamp(record).replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redaction.clean(record.getMessage()),
+        }
+        for name, value in _extras(record).items():
+            line.setdefault(name, redaction.clean_value(value))
+        if text := _exception_text(record):
+            line["exception"] = text
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """One aligned line for people; the traceback below it.
+
+    Args:
+        colours: whether to colour warnings and errors.
+    """
+
+    def __init__(self, *, colours: bool) -> None:
+        super().__init__()
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; control characters in it are shown, so that nobody forges a second one."""
+        message = redaction.clean(record.getMessage()).translate(_CONTROL).replace("\n", "\n  | ")
+        request_id = _extras(record).get("request_id")
+        told = f"  [{request_id}]" if request_id else ""
+        clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        line = f"{clock} {record.levelname:<8} {message}{told}"
+        colour = _COLOURS.get(record.levelno) if self._colours else None
+        if colour is not None:
+            line = f"{colour}{line}\x1b[0m"
+        text = _exception_text(record)
+        return f"{line}\n{text}" if text else line
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+_UNWRITABLE: Final = "A line of the log could not be written: %s (%s)."
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream, and goes on when nobody reads it any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Let a closed pipe swallow what follows; tell any other mistake, but not with its arguments."""
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            # Also for what the interpreter writes at its end: a failure there would change the exit code.
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+        elif record.msg != _UNWRITABLE:
+            told = (repr(record.msg), type(error).__name__)
+            self.emit(
+                logging.LogRecord(
+                    record.name, logging.ERROR, record.pathname, record.lineno, _UNWRITABLE, told, None
+                )
+            )
+
+
+class _NoRawBytes(logging.Filter):
+    """aiohttp logs the beginning of a header that it cannot read, so also of `Authorization`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and type(error).__module__ == "aiohttp.http_exceptions":
+            record.msg, record.args = "A request that is not well-formed HTTP was refused.", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def configure_logging(
+    *, log_format: str | None, level: str, secrets: Iterable[Secret] = (), stream: TextIO | None = None
+) -> None:
+    """Set the log up for this process and those it forks; a second call replaces the first.
+
+    Args:
+        log_format: `text`, `json`, or None for text on a terminal and JSON otherwise.
+        level: `debug`, `info`, `warning` or `error`.
+        secrets: values that must never be written.
+        stream: where to write; None means stderr.
+    """
+    stream = sys.stderr if stream is None else stream
+    redaction.register(secrets)
+    handler = LogHandler(stream)
+    handler.setFormatter(_formatter(log_format, stream))
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if isinstance(one, LogHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+    for name in ("aiohttp.server", "aiohttp.web"):
+        logger = logging.getLogger(name)
+        logger.filters = [one for one in logger.filters if not isinstance(one, _NoRawBytes)] + [_NoRawBytes()]
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _formatter(log_format: str | None, stream: TextIO) -> logging.Formatter:
+    is_terminal = stream.isatty()
+    if log_format == "json" or (log_format is None and not is_terminal):
+        return JsonFormatter()
+    return TextFormatter(colours=is_terminal and not os.environ.get("NO_COLOR"))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """What ends the process is logged like everything else: the interpreter would print it unredacted."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, where)
+        return
+    logging.getLogger("telegate").critical(
+        "The process ends because of a mistake in its code.",
+        exc_info=(kind, error, where),
+        extra={"action": "uncaught_exception"},
+    )
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        logging.getLogger("telegate").error(
+            "A thread ended because of a mistake in its code.",
+            exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+            extra={"action": "uncaught_exception", "thread_name": args.thread.name if args.thread else None},
+        )

@@ -1,0 +1,8 @@
+"""The store: tasks, updates and deadlines in tables, where one commit covers whatever belongs together."""
+
+from __future__ import annotations
+
+from infra.store.errors import AlreadyServed, SchemaTooNew, StoreRefused
+from infra.store.store import Store, open_sqlite
+
+__all__ = ["AlreadyServed", "SchemaTooNew", "Store", "StoreRefused", "open_sqlite"]

@@ -1,0 +1,136 @@
+"""The store of deadlines: what is due by the clock, and what may be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from core.tasks import Change, Lease, Task
+from infra.store import steps
+from infra.store.rows import COLUMNS, decode, milliseconds, to_time
+from infra.store.steps import Rows
+from infra.store.transactions import Statement, Transaction
+
+KEY_LIFETIME = timedelta(hours=72)
+"""How long an idempotency key is kept after its task is final."""
+
+UPDATE_LIFETIME = timedelta(hours=72)
+"""How long an update is remembered; Telegram repeats one for at most 24 hours."""
+
+_DUE = f"""
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) <= $2
+ORDER BY COALESCE(not_before, 0), id LIMIT $3
+"""  # noqa: S608 -- constants only
+_ABANDONED = f"""
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) < $2
+ORDER BY COALESCE(lease_until, 0), id LIMIT $3
+"""  # noqa: S608 -- constants only
+_UNCLOSED = f"""
+SELECT {COLUMNS} FROM tasks
+WHERE bot = $1 AND state IN ('answered', 'expired', 'cancelled') AND kind = 'question' AND closed = 0
+  AND message_ids <> '' AND updated_at < $2
+ORDER BY updated_at, id LIMIT $3
+"""  # noqa: S608 -- constants only
+_OVERDUE = """
+SELECT id FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') AND expires_at <= $2
+ORDER BY expires_at, id LIMIT $3
+"""
+_NEXT_DUE = """
+SELECT COALESCE(not_before, 0) FROM tasks WHERE bot = $1 AND state = 'queued'
+ORDER BY COALESCE(not_before, 0) LIMIT 1
+"""
+_NEXT_ABANDONED = """
+SELECT COALESCE(lease_until, 0) FROM tasks WHERE bot = $1 AND state = 'sending'
+ORDER BY COALESCE(lease_until, 0) LIMIT 1
+"""
+_NEXT_OVERDUE = """
+SELECT expires_at FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') ORDER BY expires_at LIMIT 1
+"""
+# A key must lead to its task as long as the key is kept.
+_FORGET_TASKS = """
+DELETE FROM tasks WHERE bot = $1 AND id IN (
+  SELECT id FROM tasks
+  WHERE bot = $1 AND state IN ('sent', 'answered', 'expired', 'cancelled', 'failed', 'unknown')
+    AND updated_at < $2 AND (updated_at < $3 OR NOT EXISTS (
+      SELECT 1 FROM idempotency WHERE idempotency.bot = tasks.bot AND idempotency.task = tasks.id))
+  ORDER BY updated_at LIMIT $4)
+"""
+# Telegram counts updates upwards, so the oldest are those with the lowest ids: no index by age is needed.
+_FORGET_UPDATES = """
+DELETE FROM updates WHERE bot = $1 AND at < $2 AND update_id IN (
+  SELECT update_id FROM updates WHERE bot = $1 ORDER BY update_id LIMIT $3)
+"""
+_FORGET_QUARANTINE = """
+DELETE FROM quarantine WHERE bot = $1 AND name IN (
+  SELECT name FROM quarantine WHERE bot = $1 AND at < $2 ORDER BY at LIMIT $3)
+"""
+
+
+class SqlDeadlineStore(Rows):
+    """The port `DeadlineStore`, in SQL."""
+
+    async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.claim`; the oldest come first."""
+        due = Statement(_DUE, (self.bot, milliseconds(now), limit), for_update=True)
+        return await self._change_all(due, lambda task: Change.to_state(task.sending(now, lease)))
+
+    async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.abandoned`; the oldest come first."""
+        left = Statement(_ABANDONED, (self.bot, milliseconds(now), limit), for_update=True)
+        return await self._change_all(left, lambda task: Change(task.leased(lease), "taken_over"))
+
+    async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
+        """See `core.ports.DeadlineStore.overdue`."""
+        late = Statement(_OVERDUE, (self.bot, milliseconds(now), limit))
+        return [row[0] for row in await self.database.read(lambda: steps.rows_of(late))]
+
+    async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.unclosed`; the oldest come first."""
+        wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), limit))
+        rows = await self.database.read(lambda: steps.rows_of(wanted))
+        return [decode(self.bot, row).task for row in rows]
+
+    async def next_deadline(self) -> datetime | None:
+        """See `core.ports.DeadlineStore.next_deadline`."""
+        earliest = await self.database.read(lambda: _earliest(self.bot))
+        return None if earliest is None else to_time(earliest)
+
+    async def forget(self, now: datetime, finished_before: datetime, limit: int) -> int:
+        """See `core.ports.DeadlineStore.forget`; also forgets old updates and what was set aside.
+
+        A task that an idempotency key leads to stays at least 72 hours after it is final, and an update is
+        remembered for 72 hours.
+        """
+        age = (milliseconds(finished_before), milliseconds(now - KEY_LIFETIME))
+        tasks = await self._delete(Statement(_FORGET_TASKS, (self.bot, *age, limit)))
+        seen_before = milliseconds(now - UPDATE_LIFETIME)
+        for sql, before in ((_FORGET_UPDATES, seen_before), (_FORGET_QUARANTINE, age[0])):
+            while await self._delete(Statement(sql, (self.bot, before, limit))) == limit:
+                # Each round is a transaction of its own, so that others get their turn.
+                continue
+        return tasks
+
+    async def _change_all(self, wanted: Statement, decide: Callable[[Task], Change]) -> Sequence[Task]:
+        at = self._now()
+        return await self._write(lambda: _change_all(self.bot, at, wanted, decide))
+
+    async def _delete(self, statement: Statement) -> int:
+        return len(await self._write(lambda: steps.rows_of(statement)))
+
+
+def _change_all(
+    bot: int, at: int, wanted: Statement, decide: Callable[[Task], Change]
+) -> Transaction[Sequence[Task]]:
+    changed: list[Task] = []
+    for row in (yield wanted):
+        found = decode(bot, row)
+        after = yield from steps.take(bot, at, found, decide(found.task))
+        changed.append(after.task)
+    return changed
+
+
+def _earliest(bot: int) -> Transaction[int | None]:
+    times: list[int] = []
+    for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE):
+        times += [row[0] for row in (yield Statement(sql, (bot,)))]
+    return min(times, default=None)

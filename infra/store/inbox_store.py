@@ -1,0 +1,86 @@
+"""The store of updates: each takes effect exactly once, or is set aside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from core.tasks import Task
+from core.updates import ByMessage, ByToken, Effect, Lookup
+from infra.store import steps
+from infra.store.rows import COLUMNS, Found, decode
+from infra.store.steps import Rows
+from infra.store.transactions import Statement, Transaction
+
+_SEE = """
+INSERT INTO updates (bot, update_id, at) VALUES ($1, $2, $3)
+ON CONFLICT (bot, update_id) DO NOTHING
+"""
+_BY_TOKEN = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND token = $2"  # noqa: S608 -- constants only
+_BY_MESSAGE = f"""
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = (
+  SELECT task FROM messages WHERE bot = $1 AND chat = $2 AND message_id = $3)
+"""  # noqa: S608 -- constants only
+_OPEN = f"""
+SELECT {COLUMNS} FROM tasks
+WHERE bot = $1 AND chat = $2 AND kind = 'question' AND state IN ('sending', 'asked', 'unknown')
+ORDER BY id DESC
+"""  # noqa: S608 -- constants only
+_SET_ASIDE = """
+INSERT INTO quarantine (bot, name, update_id, at, reason, raw) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (bot, name) DO NOTHING
+"""
+
+
+class SqlInboxStore(Rows):
+    """The port `InboxStore`, in SQL."""
+
+    async def receive(
+        self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
+    ) -> Effect | None:
+        """See `core.ports.InboxStore.receive`."""
+        seen = _Seen(self.bot, update_id, self._now())
+        return await self._write(lambda: _receive(seen, lookup, judge))
+
+    async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
+        """See `core.ports.InboxStore.quarantine`; one without an id is known by its bytes."""
+        name = f"sha256:{hashlib.sha256(raw).hexdigest()}" if update_id is None else str(update_id)
+        statement = Statement(_SET_ASIDE, (self.bot, name, update_id, self._now(), reason, raw))
+        await self._write(lambda: steps.rows_of(statement))
+
+
+class _Seen(NamedTuple):
+    """An update, as its row tells it."""
+
+    bot: int
+    update_id: int
+    at: int
+
+
+def _receive(
+    seen: _Seen, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
+) -> Transaction[Effect | None]:
+    if not (yield Statement(_SEE, seen)):
+        return None
+    bot, update_id, at = seen
+    found: dict[str, Found] = {}
+    if lookup is not None:
+        for row in (yield _find(bot, lookup)):
+            task = decode(bot, row)
+            found[task.task.id] = task
+    effect = judge([task for task, _ in found.values()])
+    for change in effect.changes:
+        task_id = change.task.id
+        found[task_id] = yield from steps.take(bot, at, found[task_id], change)
+    for reply in effect.replies:
+        yield from steps.insert(bot, at, reply, update_id)
+    return effect
+
+
+def _find(bot: int, lookup: Lookup) -> Statement:
+    if isinstance(lookup, ByToken):
+        return Statement(_BY_TOKEN, (bot, lookup.token), for_update=True)
+    if isinstance(lookup, ByMessage):
+        return Statement(_BY_MESSAGE, (bot, str(lookup.chat), lookup.message_id), for_update=True)
+    return Statement(_OPEN, (bot, str(lookup.chat)), for_update=True)

@@ -1,0 +1,76 @@
+"""The tables, by numbered steps; a step that was released is never changed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from infra.store.dialect import Dialect
+from infra.store.errors import SchemaTooNew
+from infra.store.migrations import m0001_tasks
+from infra.store.transactions import Statement, Transaction
+
+MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {1: m0001_tasks.statements}
+"""Each step by its number, counted from 1."""
+
+NEWEST = max(MIGRATIONS)
+"""The schema that this version of Telegate works with."""
+
+_CREATE = Statement(
+    "CREATE TABLE IF NOT EXISTS schema_version"
+    " (version BIGINT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)"
+)
+_FIND = Statement("SELECT COALESCE(MAX(version), 0) FROM schema_version")
+_APPLIED = "INSERT INTO schema_version (version, applied_at) VALUES ($1, $2)"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """Which schema a database has, and which one this version of Telegate works with; 0 is an empty one."""
+
+    found: int
+    newest: int = NEWEST
+
+    @property
+    def too_new(self) -> bool:
+        """Whether a newer version of Telegate has changed the tables."""
+        return self.found > self.newest
+
+    @property
+    def current(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.found == self.newest
+
+
+def find_state() -> Transaction[SchemaState]:
+    """Which schema the database has; it must have been migrated once."""
+    [(found,)] = yield _FIND
+    return SchemaState(found)
+
+
+def apply_missing(dialect: Dialect, now: int) -> Transaction[tuple[int, ...]]:
+    """Bring the tables up to date; to be run by one migrator at a time.
+
+    Args:
+        dialect: of the database.
+        now: the time in milliseconds since 1970, for the record.
+
+    Returns:
+        The numbers of the steps that were missing.
+
+    Raises:
+        SchemaTooNew: this version of Telegate is too old for the database.
+    """
+    yield _CREATE
+    state = yield from find_state()
+    if state.too_new:
+        raise SchemaTooNew(
+            f"The database has schema {state.found}, but this version of Telegate knows schemas up to "
+            f"{state.newest} only. Start the newer version again, or restore a copy of the database that was "
+            "made before the update."
+        )
+    missing = tuple(range(state.found + 1, NEWEST + 1))
+    for number in missing:
+        yield from MIGRATIONS[number](dialect)
+        yield Statement(_APPLIED, (number, now))
+    return missing

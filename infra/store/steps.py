@@ -1,0 +1,124 @@
+"""Steps: the transactions that all stores share, and that write every change together with its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from core.errors import StorageUnavailable
+from core.messages import Deletion, Edit
+from core.ports import Clock
+from core.tasks import Change, Task
+from infra.store.rows import COLUMNS, INSERT, UPDATE, Found, decode, encode, encode_step, milliseconds
+from infra.store.transactions import Database, MovedOn, Row, Statement, Transaction
+
+T = TypeVar("T")
+
+_FIND = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = $2"  # noqa: S608 -- constants only
+_RECORD = """
+INSERT INTO history (bot, task, seq, at, what, person, update_id, jti) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+# Telegram never gives an id twice, but a sandbox that starts anew does; then the newer message has it.
+_OWN_MESSAGE = """
+INSERT INTO messages (bot, chat, message_id, task, part, copy) VALUES ($1, $2, $3, $4, $5, 0)
+ON CONFLICT (bot, chat, message_id) DO UPDATE SET task = excluded.task, part = excluded.part, copy = 0
+"""
+_MOST_TRIES = 10
+
+
+class Rows:
+    """What every store stands on: one bot's rows in one database.
+
+    Args:
+        database: runs the transactions.
+        bot: the bot's numeric id; nothing of another bot is ever seen.
+        clock: tells when something was stored.
+    """
+
+    def __init__(self, database: Database, bot: int, clock: Clock) -> None:
+        self.database = database
+        self.bot = bot
+        self._clock = clock
+
+    def _now(self) -> int:
+        return milliseconds(self._clock.now())
+
+    async def _write(self, transaction: Callable[[], Transaction[T]]) -> T:
+        for _ in range(_MOST_TRIES):
+            try:
+                return await self.database.write(transaction)
+            except MovedOn:
+                continue
+        raise StorageUnavailable(
+            "The database was changed by others each time that this was tried. Nothing was done; try again.",
+            retry_after=3,
+        )
+
+
+def find_statement(bot: int, task_id: str, *, for_update: bool = False) -> Statement:
+    """The query for a task by its id."""
+    return Statement(_FIND, (bot, task_id), for_update)
+
+
+def find(bot: int, task_id: str, *, for_update: bool = False) -> Transaction[Found | None]:
+    """Read a task in the course of a transaction."""
+    rows = yield find_statement(bot, task_id, for_update=for_update)
+    return decode(bot, rows[0]) if rows else None
+
+
+def rows_of(statement: Statement) -> Transaction[Sequence[Row]]:
+    """A transaction of one statement."""
+    return (yield statement)
+
+
+def insert(bot: int, at: int, task: Task, update_id: int | None = None) -> Transaction[None]:
+    """Store a new task, with the first row of its history.
+
+    Args:
+        bot: the bot's numeric id.
+        at: the time in milliseconds since 1970, for the history.
+        task: as it is to be stored.
+        update_id: the update that caused it, or None.
+    """
+    yield Statement(INSERT, encode(bot, task))
+    origin = Change.to_state(task, jti=task.jti, update=update_id)
+    yield _record(bot, at, origin, 1)
+    if task.message_ids:
+        yield from _own_messages(bot, task, 0)
+
+
+def take(bot: int, at: int, found: Found, change: Change) -> Transaction[Found]:
+    """Store one step of a task that was read in this transaction, with its row of history.
+
+    Args:
+        bot: the bot's numeric id.
+        at: the time in milliseconds since 1970, for the history.
+        found: the task as it was read.
+        change: the step.
+
+    Raises:
+        MovedOn: somebody else made a step in between.
+    """
+    before, steps = found
+    task = change.task
+    key = (bot, before.id, before.state.value, steps)
+    if not (yield Statement(UPDATE, encode_step(task) + key)):
+        raise MovedOn
+    yield _record(bot, at, change, steps + 1)
+    if task.message_ids != before.message_ids:
+        yield from _own_messages(bot, task, len(before.message_ids))
+    return Found(task, steps + 1)
+
+
+def _record(bot: int, at: int, change: Change, seq: int) -> Statement:
+    return Statement(
+        _RECORD, (bot, change.task.id, seq, at, change.what, change.person, change.update, change.jti)
+    )
+
+
+def _own_messages(bot: int, task: Task, known: int) -> Transaction[None]:
+    # An edit or a deletion names the message of another task, which keeps it.
+    if isinstance(task.content, Edit | Deletion):
+        return
+    for part, message_id in enumerate(task.message_ids[known:], known):
+        yield Statement(_OWN_MESSAGE, (bot, str(task.chat.id), message_id, task.id, part))

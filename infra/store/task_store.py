@@ -1,0 +1,146 @@
+"""The store of tasks: add, amend, find and list them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from core.errors import IdempotencyMismatch
+from core.ports import Idempotency, TaskFilter
+from core.tasks import Change, Task
+from infra.store import steps
+from infra.store.rows import COLUMNS, decode, milliseconds
+from infra.store.steps import Rows
+from infra.store.transactions import MovedOn, Statement, Transaction
+
+_FIND_KEY = """
+SELECT fingerprint, task FROM idempotency WHERE bot = $1 AND service = $2 AND route = $3 AND key = $4
+"""
+_KEEP_KEY = """
+INSERT INTO idempotency (bot, service, route, key, fingerprint, task) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (bot, service, route, key) DO NOTHING
+"""
+_FIND_OWN = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = $2 AND service = $3"  # noqa: S608 -- constants only
+_PAGE = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND service = $2"  # noqa: S608 -- constants only
+_FINAL = """
+SELECT id FROM tasks
+WHERE bot = $1 AND state IN ('sent', 'answered', 'expired', 'cancelled', 'failed', 'unknown')
+  AND id IN ({ids})
+"""
+# A statement of each size is prepared once; SQLite and PostgreSQL both take 32,766 parameters.
+_SIZES = (1, 10, 100, 1_000, 10_000)
+
+
+class SqlTaskStore(Rows):
+    """The port `TaskStore`, in SQL."""
+
+    async def add(self, task: Task, idempotency: Idempotency | None) -> tuple[Task, bool]:
+        """See `core.ports.TaskStore.add`."""
+        at = self._now()
+        return await self._write(lambda: _add(self.bot, at, task, idempotency))
+
+    async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
+        """See `core.ports.TaskStore.amend`."""
+        at = self._now()
+        return await self._write(lambda: _amend(self.bot, at, task_id, judge))
+
+    async def find(self, task_id: str, service: str | None = None) -> Task | None:
+        """See `core.ports.TaskStore.find`."""
+        rows = await self.database.read(lambda: steps.rows_of(self._find_statement(task_id, service)))
+        return decode(self.bot, rows[0]).task if rows else None
+
+    async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
+        """See `core.ports.TaskStore.page`."""
+        rows = await self.database.read(lambda: steps.rows_of(_page(self.bot, wanted)))
+        return [decode(self.bot, row).task for row in rows[: wanted.limit]], len(rows) > wanted.limit
+
+    async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
+        """See `core.ports.TaskStore.final_among`; more than 10,000 ids take one query for each 10,000."""
+        return await self.database.read(lambda: _final_among(self.bot, sorted(task_ids)))
+
+    def _find_statement(self, task_id: str, service: str | None) -> Statement:
+        if service is None:
+            return steps.find_statement(self.bot, task_id)
+        return Statement(_FIND_OWN, (self.bot, task_id, service))
+
+
+def _add(bot: int, at: int, task: Task, idempotency: Idempotency | None) -> Transaction[tuple[Task, bool]]:
+    if idempotency is None:
+        yield from steps.insert(bot, at, task)
+        return task, True
+    made = yield from _made_before(bot, idempotency)
+    if made is not None:
+        return made, False
+    yield from steps.insert(bot, at, task)
+    scope = (bot, idempotency.service, idempotency.route, idempotency.key)
+    if not (yield Statement(_KEEP_KEY, (*scope, idempotency.fingerprint, task.id))):
+        # Another process used the key at the same time: forget this task and find that one.
+        raise MovedOn
+    return task, True
+
+
+def _made_before(bot: int, idempotency: Idempotency) -> Transaction[Task | None]:
+    scope = (bot, idempotency.service, idempotency.route, idempotency.key)
+    rows = yield Statement(_FIND_KEY, scope)
+    if not rows:
+        return None
+    [(fingerprint, task_id)] = rows
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyMismatch(
+            "This Idempotency-Key was used before with another body. Repeat the first body to get its task, "
+            "or use a new key for a new task."
+        )
+    found = yield from steps.find(bot, task_id)
+    if found is None:
+        raise MovedOn
+    return found.task
+
+
+def _amend(
+    bot: int, at: int, task_id: str, judge: Callable[[Task], Change | None]
+) -> Transaction[Task | None]:
+    found = yield from steps.find(bot, task_id, for_update=True)
+    if found is None:
+        return None
+    change = judge(found.task)
+    if change is None:
+        return found.task
+    return (yield from steps.take(bot, at, found, change)).task
+
+
+def _page(bot: int, wanted: TaskFilter) -> Statement:
+    conditions = {
+        "state =": wanted.state and wanted.state.value,
+        "kind =": wanted.kind and wanted.kind.value,
+        "chat =": None if wanted.chat is None else str(wanted.chat),
+        "created_at >=": None if wanted.since is None else milliseconds(wanted.since),
+        "id <": wanted.after,
+    }
+    sql = _PAGE
+    params: list[int | str | bytes | None] = [bot, wanted.service]
+    for condition, value in conditions.items():
+        if value is not None:
+            params.append(value)
+            sql += f" AND {condition} ${len(params)}"
+    params.append(wanted.limit + 1)
+    return Statement(f"{sql} ORDER BY id DESC LIMIT ${len(params)}", tuple(params))
+
+
+def _final_among(bot: int, task_ids: Sequence[str]) -> Transaction[Sequence[str]]:
+    final: list[str] = []
+    for start in range(0, len(task_ids), _SIZES[-1]):
+        rows = yield _final_statement(bot, task_ids[start : start + _SIZES[-1]])
+        final.extend(row[0] for row in rows)
+    return final
+
+
+def _final_statement(bot: int, task_ids: Sequence[str]) -> Statement:
+    size = next(size for size in _SIZES if size >= len(task_ids))
+    padding = (task_ids[-1],) * (size - len(task_ids))
+    return Statement(_FINAL_OF_SIZE[size], (bot, *task_ids, *padding))
+
+
+def _placeholders(size: int) -> Iterator[str]:
+    return (f"${number}" for number in range(2, size + 2))
+
+
+_FINAL_OF_SIZE = {size: _FINAL.format(ids=", ".join(_placeholders(size))) for size in _SIZES}

@@ -1,0 +1,62 @@
+"""Transactions: SQL written once, as generators that any database driver can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Row: TypeAlias = tuple[Any, ...]
+"""One row, its columns in the order of the statement; drivers know no types."""
+
+
+class Statement(NamedTuple):
+    """One SQL statement that SQLite and PostgreSQL both understand.
+
+    Attributes:
+        sql: with placeholders `$1`, `$2`, …
+        params: their values: int, str, bytes or None, which mean the same in both databases.
+        for_update: whether the rows it reads are changed later in the same transaction; a database with
+            several writers then locks them (PostgreSQL: `FOR UPDATE`). SQLite has one writer and needs none.
+    """
+
+    sql: str
+    params: tuple[int | str | bytes | None, ...] = ()
+    for_update: bool = False
+
+
+Transaction: TypeAlias = Generator[Statement, Sequence[Row], T]
+"""Yields statements, receives the rows of each, and returns its result.
+
+From a statement that changes rows it receives one empty row for each of them: what `RETURNING` would tell, at
+two thirds of the price.
+
+When it ends, it is committed; when it raises, nothing of it was done. It may be run again from the start,
+so it must have no other effect than its statements.
+"""
+
+
+class MovedOn(Exception):
+    """A row is no longer as this transaction read it: undo, and run the transaction again."""
+
+
+class Database(Protocol):
+    """Runs transactions. Every method raises `StorageUnavailable` when the database cannot do it now."""
+
+    async def write(self, transaction: Callable[[], Transaction[T_co]]) -> T_co:
+        """Run a transaction that changes something; when this returns, the change is on the disk.
+
+        Raises:
+            Overloaded: too many transactions are waiting already.
+        """
+
+    async def read(self, transaction: Callable[[], Transaction[T_co]]) -> T_co:
+        """Run a transaction that only reads; it sees every write that returned before."""
+
+    async def check(self) -> None:
+        """Return when the database answers."""
+
+    async def close(self) -> None:
+        """Finish what is waiting, then let go of the database."""

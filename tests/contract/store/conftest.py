@@ -1,0 +1,38 @@
+"""The stores that keep the same promises; a new one is added to `BACKENDS`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from infra.store import Store, open_sqlite
+from tests.contract.store.samples import BOT, StoppedClock
+
+
+class OpenStore(Protocol):
+    """Opens the store of one database; a second time, it is the same database."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Store]: ...
+
+
+def _sqlite(folder: Path) -> OpenStore:
+    return partial(open_sqlite, folder / "telegate.db", BOT, lock_wait=0, clock=StoppedClock())
+
+
+BACKENDS: dict[str, Callable[[Path], OpenStore]] = {"sqlite": _sqlite}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    return BACKENDS[request.param](tmp_path)
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+    async with open_store() as store:
+        yield store

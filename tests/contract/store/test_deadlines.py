@@ -1,0 +1,114 @@
+"""What is due by the clock is found in order, and taken by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from core.tasks import Lease, TaskState
+from infra.store import Store
+from tests.contract.store.samples import LEASE, NOW, a_message, a_question, history, later
+
+MINE = Lease("host-2", later(30))
+
+
+async def test_due_tasks_are_claimed_oldest_first(store: Store) -> None:
+    tasks = [a_message(not_before=later(seconds)) for seconds in (3, 1, 2, 10)]
+    for task in tasks:
+        await store.add(task, None)
+    claimed = await store.claim(later(3), MINE, 2)
+    assert [task.id for task in claimed] == [tasks[1].id, tasks[2].id]
+    assert [task.id for task in await store.claim(later(3), MINE, 2)] == [tasks[0].id]
+    assert await store.claim(later(3), MINE, 2) == []
+
+
+async def test_a_claimed_task_is_sending_under_the_lease_and_its_history_says_so(store: Store) -> None:
+    task = a_message()
+    await store.add(task, None)
+    [claimed] = await store.claim(later(1), MINE, 10)
+    assert claimed == task.sending(later(1), MINE)
+    assert await store.find(task.id) == claimed
+    assert [step.what for step in await history(store, task.id)] == ["queued", "sending"]
+
+
+async def test_a_queued_task_without_a_time_is_due_at_once(store: Store) -> None:
+    task = a_message(not_before=None)
+    await store.add(task, None)
+    assert await store.next_deadline() is not None
+    assert [claimed.id for claimed in await store.claim(NOW, MINE, 10)] == [task.id]
+
+
+async def test_two_who_claim_at_once_share_no_task(store: Store) -> None:
+    for _ in range(20):
+        await store.add(a_message(), None)
+    shares = await asyncio.gather(*(store.claim(NOW, Lease(f"host-{n}", later(9)), 10) for n in range(3)))
+    ids = [task.id for share in shares for task in share]
+    assert len(ids) == len(set(ids)) == 20
+
+
+async def test_only_tasks_whose_lease_ran_out_are_taken_over(store: Store) -> None:
+    left = a_message(TaskState.SENDING, lease=Lease("host-1", later(10)))
+    held = a_message(TaskState.SENDING, lease=Lease("host-1", later(20)))
+    lost = a_message(TaskState.SENDING, lease=None)
+    for task in (left, held, lost, a_message(TaskState.SENT)):
+        await store.add(task, None)
+    taken = await store.abandoned(later(15), MINE, 10)
+    assert [task.id for task in taken] == [lost.id, left.id]
+    assert [task.lease for task in taken] == [MINE, MINE]
+    assert await store.find(left.id) == taken[1]
+    assert [step.what for step in await history(store, left.id)] == ["sending", "taken_over"]
+    assert await store.abandoned(later(15), MINE, 10) == []
+
+
+async def test_taking_over_stops_at_the_limit(store: Store) -> None:
+    for _ in range(3):
+        await store.add(a_message(TaskState.SENDING), None)
+    assert len(await store.abandoned(later(99), MINE, 2)) == 2
+
+
+async def test_overdue_tasks_come_oldest_first(store: Store) -> None:
+    soon = {state: a_question(state, expires_at=later(60)) for state in TaskState}
+    older = a_question(expires_at=later(30))
+    for task in (*soon.values(), older, a_question(expires_at=later(61))):
+        await store.add(task, None)
+    overdue = await store.overdue(later(60), 10)
+    assert overdue[0] == older.id
+    assert set(overdue[1:]) == {soon[TaskState.QUEUED].id, soon[TaskState.ASKED].id}
+    assert await store.overdue(later(60), 1) == [older.id]
+
+
+async def test_decided_questions_whose_message_shows_it_not_yet_are_unclosed(store: Store) -> None:
+    decided = [TaskState.ANSWERED, TaskState.EXPIRED, TaskState.CANCELLED]
+    wanted = [
+        a_question(state, message_ids=(n,), updated_at=later(9 - n)) for n, state in enumerate(decided, 1)
+    ]
+    unwanted = [
+        a_question(TaskState.ANSWERED, message_ids=(10,), closed=True),
+        a_question(TaskState.CANCELLED),
+        a_question(TaskState.ASKED, message_ids=(11,)),
+        a_question(TaskState.ANSWERED, message_ids=(12,), updated_at=later(99)),
+        a_message(TaskState.SENT, message_ids=(13,)),
+    ]
+    for task in wanted + unwanted:
+        await store.add(task, None)
+    assert await store.unclosed(later(50), 10) == wanted[::-1]
+    assert await store.unclosed(later(50), 1) == wanted[2:]
+
+
+async def test_without_open_tasks_nothing_comes_due(store: Store) -> None:
+    assert await store.next_deadline() is None
+    for state in TaskState:
+        if a_question(state).final:
+            await store.add(a_question(state), None)
+    assert await store.next_deadline() is None
+
+
+async def test_the_next_deadline_is_the_earliest_of_all_kinds(store: Store) -> None:
+    await store.add(a_question(expires_at=later(50)), None)
+    assert await store.next_deadline() == later(50)
+    await store.add(a_message(TaskState.SENDING, lease=replace(LEASE, until=later(40))), None)
+    assert await store.next_deadline() == later(40)
+    await store.add(a_message(not_before=later(30)), None)
+    assert await store.next_deadline() == later(30)
+    await store.add(a_message(not_before=later(35), expires_at=later(20)), None)
+    assert await store.next_deadline() == later(20)

@@ -1,0 +1,212 @@
+"""The chat page in a real browser: what a person sees, taps and types."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from infra.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from tests.integration.sandbox.conftest import Caller
+
+pytestmark = pytest.mark.browser
+
+OPS = -1001234567890
+ADA, LINUS = 815, 1337
+PATIENCE = 20_000
+"""Milliseconds: a browser on a busy machine takes its time."""
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.fail("There is no Chromium. Install it: apt-get update && apt-get install -y chromium")
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield running
+        await running.close()
+
+
+@pytest.fixture
+async def page(browser: Browser, sandbox: Sandbox) -> AsyncIterator[Page]:
+    """The page as Ada sees it; it must not complain on its console."""
+    expect.set_options(timeout=PATIENCE)
+    complaints: list[str] = []
+    shown = await browser.new_page(viewport={"width": 1100, "height": 750})
+    shown.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    await shown.goto(sandbox.page_url)
+    await expect(shown.get_by_test_id("connection")).to_have_text("Sandbox, live")
+    yield shown
+    await shown.close()
+    assert [each for each in complaints if "net::ERR" not in each] == []
+
+
+def deploy_or_not() -> dict[str, Any]:
+    row = [
+        {"text": "Deploy", "callback_data": "y", "style": "success"},
+        {"text": "Not now", "callback_data": "n", "style": "danger"},
+    ]
+    return {"inline_keyboard": [row]}
+
+
+async def test_a_question_appears_is_answered_by_a_tap_and_shows_the_outcome(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    sent = await call.result(
+        "sendMessage",
+        chat_id=ADA,
+        text="<b>Deploy 1.42?</b>",
+        parse_mode="HTML",
+        reply_markup=deploy_or_not(),
+    )
+    await expect(page.get_by_test_id("unread")).to_have_text("1")
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    await expect(page.get_by_test_id("unread")).to_have_count(0)
+    await expect(page.get_by_test_id("message-text").locator("strong")).to_have_text("Deploy 1.42?")
+    button = page.get_by_test_id("inline-button").filter(has_text="Deploy")
+    await button.click()
+    press = await sandbox.wait_for(lambda: next(iter(sandbox.world.presses.values()), None))
+    assert (press.person.id, press.data) == (ADA, "y")
+    await expect(button).to_have_attribute("aria-busy", "true")
+    await call.result("answerCallbackQuery", callback_query_id=press.id, text="Thank you.")
+    await expect(page.get_by_test_id("toast")).to_have_text("Thank you.")
+    await expect(button).not_to_have_attribute("aria-busy", "true")
+    edit = {"chat_id": ADA, "message_id": sent["message_id"], "text": "Deployed by Ada."}
+    await call.result("editMessageText", **edit)
+    await expect(page.get_by_test_id("message-text")).to_have_text("Deployed by Ada.")
+    await expect(page.get_by_test_id("edited")).to_be_visible()
+    await expect(page.get_by_test_id("inline-button")).to_have_count(0)
+    await call.result("deleteMessage", chat_id=ADA, message_id=sent["message_id"])
+    await expect(page.get_by_test_id("empty")).to_be_visible()
+
+
+async def test_an_alert_stays_until_it_is_closed(page: Page, sandbox: Sandbox, call: Caller) -> None:
+    await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=deploy_or_not())
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    await page.get_by_role("button", name="Not now").press("Enter")
+    press = await sandbox.wait_for(lambda: next(iter(sandbox.world.presses.values()), None))
+    await call.result("answerCallbackQuery", callback_query_id=press.id, text="You may not.", show_alert=True)
+    await expect(page.get_by_test_id("alert")).to_contain_text("You may not.")
+    await page.get_by_role("button", name="OK").click()
+    await expect(page.get_by_test_id("alert")).to_be_hidden()
+
+
+async def test_a_forced_reply_opens_the_composer_and_the_reply_quotes_the_question(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    markup = {"force_reply": True, "input_field_placeholder": "for example 1.42"}
+    asked = await call.result("sendMessage", chat_id=ADA, text="Which version?", reply_markup=markup)
+    await expect(page.get_by_test_id("reply-bar")).to_contain_text("Which version?")
+    composer = page.get_by_test_id("composer-text")
+    await expect(composer).to_have_attribute("placeholder", "for example 1.42")
+    await expect(composer).to_be_focused()
+    await composer.press_sequentially("1.42")
+    await composer.press("Enter")
+    said = await sandbox.wait_for(
+        lambda: next((m for m in sandbox.chat(ADA).messages if m.text == "1.42"), None)
+    )
+    assert said.reply_to is not None
+    assert said.reply_to.id == asked["message_id"]
+    await expect(page.get_by_test_id("reply-bar")).to_be_hidden()
+
+
+async def test_the_command_menu_opens_on_a_slash_and_follows_the_keys(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    commands = [{"command": name, "description": f"Does {name}"} for name in ("deploy", "status")]
+    await call.result("setMyCommands", commands=commands)
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    composer = page.get_by_test_id("composer-text")
+    await composer.press_sequentially("/")
+    await expect(page.get_by_test_id("command-menu").get_by_role("option")).to_have_count(2)
+    await composer.press("ArrowDown")
+    await composer.press("Enter")
+    await sandbox.wait_for(lambda: [m for m in sandbox.chat(ADA).messages if m.text == "/status"])
+    await expect(page.get_by_test_id("command-menu")).to_be_hidden()
+
+
+async def test_somebody_else_presses_start(page: Page, sandbox: Sandbox, call: Caller) -> None:
+    await page.get_by_test_id("person-switcher").click()
+    await page.get_by_test_id(f"person-{LINUS}").click()
+    await expect(page.get_by_test_id("chat-list").get_by_role("button")).to_have_count(1)
+    await page.get_by_test_id(f"chat-{LINUS}").click()
+    await expect(page.get_by_test_id("composer")).to_be_hidden()
+    await page.get_by_test_id("start").click()
+    await expect(page.get_by_test_id("message-text")).to_have_text("/start")
+    await call.result("sendMessage", chat_id=LINUS, text="Welcome.")
+    await expect(page.get_by_text("Welcome.").first).to_be_visible()
+    assert sandbox.world.persons[LINUS].started
+
+
+async def test_markup_in_a_message_is_text_and_a_script_link_is_no_link(page: Page, call: Caller) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    entities = [{"type": "text_link", "offset": 0, "length": 4, "url": "javascript:alert(1)"}]
+    await call.result("sendMessage", chat_id=ADA, text=hostile, entities=entities)
+    text = page.get_by_test_id("message-text")
+    await expect(text).to_have_text(hostile)
+    await expect(text.locator("img, a")).to_have_count(0)
+
+
+async def test_a_group_shows_its_topics_and_who_is_speaking(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    await call.result("sendMessage", chat_id=OPS, text="in the topic", message_thread_id=7)
+    await call.result("sendMessage", chat_id=OPS, text="in general")
+    await page.get_by_test_id(f"chat-{OPS}").click()
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    await page.get_by_test_id("topic-7").click()
+    await expect(page.get_by_test_id("message-text")).to_have_text("in the topic")
+    await page.get_by_test_id("composer-text").fill("/deploy")
+    await page.get_by_test_id("send").click()
+    said = await sandbox.wait_for(
+        lambda: next((m for m in sandbox.chat(OPS).messages if m.text == "/deploy"), None)
+    )
+    assert said.topic == 7
+    await page.get_by_test_id("topic-general").click()
+    await expect(page.get_by_test_id("message-text")).to_have_text("in general")
+    await call.result("sendChatAction", chat_id=OPS, action="typing")
+    await expect(page.get_by_test_id("chat-status")).to_have_text("Telegate Sandbox is typing…")
+
+
+async def test_on_a_phone_the_list_and_the_chat_are_two_screens_and_nothing_overflows(
+    page: Page, call: Caller
+) -> None:
+    await call.result("sendMessage", chat_id=ADA, text="Deploy? " + "x" * 300, reply_markup=deploy_or_not())
+    await page.set_viewport_size({"width": 360, "height": 700})
+    await expect(page.get_by_test_id("welcome")).to_be_hidden()
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    await expect(page.get_by_test_id("chat-list")).to_be_hidden()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    await page.get_by_test_id("back").click()
+    await expect(page.get_by_test_id("chat-list")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_test_id("message")).to_be_visible()
+
+
+async def test_the_page_says_when_the_sandbox_is_gone_and_comes_back_by_itself(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    async with sandbox.down():
+        await expect(page.get_by_test_id("connection")).to_contain_text("does not answer")
+    await call.result("sendMessage", chat_id=ADA, text="back again")
+    await expect(page.get_by_test_id("message-text")).to_have_text("back again")
