@@ -83,8 +83,7 @@ class Drafter:
 
     def reply(self, text: str, chat: Chat, reply_to: int) -> Task:
         """What the gateway itself says to a person, as a task: so a crash does not lose it."""
-        # In a private chat it is clear what is meant, and the person may have deleted what is replied to.
-        message = Message(text=text, reply_to=None if chat.is_private else reply_to)
+        message = Message(text=text, reply_to=reply_to, reply_required=False)
         lifetime = REPLY_LIFETIME.total_seconds()
         return self.draft(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
 

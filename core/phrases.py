@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from core.policy import CommandRule
-from core.questions import Answer
+from core.questions import Answer, TextInput
 from core.tasks import Task, TaskState
 
 TOAST_LIMIT = 200
@@ -33,6 +33,12 @@ def too_late(task: Task) -> str:
     if task.state is TaskState.ANSWERED and task.decision is not None and task.decision.by is not None:
         return _toast(f"{task.decision.by.name} has already answered: {_said(task.decision)}")
     return "This question was withdrawn."
+
+
+def how_to_answer(words: TextInput, *, has_options: bool) -> str:
+    """The line under a question that takes a written answer."""
+    way = "Tap a button, or reply to this message" if has_options else "Reply to this message"
+    return f"{way}: {words.placeholder}" if words.placeholder else f"{way} with your answer."
 
 
 def outcome(task: Task) -> str:

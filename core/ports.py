@@ -183,15 +183,15 @@ class Part:
     """One Telegram message of a task; a long text needs several.
 
     Attributes:
-        reply_to: the message id that it answers, or None; Telegram refuses one that is gone.
+        reply_to: the message id that it answers, or None.
+        reply_required: whether Telegram shall refuse the message when what it answers is gone.
         keyboard: rows of buttons under it; empty for none.
-        reply_field: the placeholder of an opened reply field (Telegram's force_reply), or None for none.
     """
 
     body: FormattedText
     reply_to: int | None = None
+    reply_required: bool = True
     keyboard: Keyboard = ()
-    reply_field: str | None = None
     silent: bool = False
     protect: bool = False
     preview: bool = False

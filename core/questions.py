@@ -32,7 +32,8 @@ class TextInput:
     """The answer is written by the person, in a message that replies to the question.
 
     Attributes:
-        placeholder: what stands in the empty input field, 1 to 64 characters, or None.
+        placeholder: what kind of answer is meant, shown under the question, 1 to 64 characters, or None.
+            (Telegram's own reply field would show it too, but makes a message that can never be edited.)
     """
 
     placeholder: str | None = None

@@ -13,11 +13,10 @@ from core.questions import Option, Question
 from core.tasks import Task
 
 OUTCOME_ROOM = 400
-"""Characters kept free in a question's last part, so that its outcome always fits under it."""
+"""Characters kept free in a question's last part: how to answer, and later its outcome, fit under it."""
 
 _ROW_WIDTH = 32
 _ROW_LENGTH = 4
-_PLACEHOLDER = "Your answer"
 
 
 def parts_of(task: Task, formatter: Formatter, key: ButtonKey) -> tuple[Part, ...]:
@@ -39,8 +38,7 @@ def closing_part(task: Task, formatter: Formatter) -> Part:
     """What the last part of a question says when it is over: the question, the outcome, no buttons."""
     message = task.question.message
     body = formatter.format(message.text, message.format, reserve=OUTCOME_ROOM)[-1]
-    text = f"{body.text}\n\n{phrases.outcome(task)}"
-    return Part(body=FormattedText(text, body.entities), preview=message.preview)
+    return Part(body=_with_line(body, phrases.outcome(task)), preview=message.preview)
 
 
 def link_rows(rows: tuple[tuple[LinkButton, ...], ...]) -> Keyboard:
@@ -68,10 +66,15 @@ def _question_parts(task: Task, question: Question, formatter: Formatter, key: B
         for row in option_rows(question.options)
     )
     parts = _message_parts(question.message, formatter, keyboard, reserve=OUTCOME_ROOM)
-    if question.input is None or keyboard:
+    if question.input is None:
         return parts
-    placeholder = question.input.placeholder or _PLACEHOLDER
-    return (*parts[:-1], replace(parts[-1], reply_field=placeholder))
+    hint = phrases.how_to_answer(question.input, has_options=bool(question.options))
+    return (*parts[:-1], replace(parts[-1], body=_with_line(parts[-1].body, hint)))
+
+
+def _with_line(body: FormattedText, line: str) -> FormattedText:
+    """A text with one more line under it. Behind everything else, it moves no entity."""
+    return FormattedText(f"{body.text}\n\n{line}", body.entities)
 
 
 def _option_button(task: Task, option: Option, index: int, key: ButtonKey) -> Button:
@@ -92,6 +95,7 @@ def _with_last(bodies: tuple[FormattedText, ...], message: Message, keyboard: Ke
         yield Part(
             body=body,
             reply_to=message.reply_to if index == 0 else None,
+            reply_required=message.reply_required,
             keyboard=keyboard if index == last else (),
             silent=message.silent,
             protect=message.protect,

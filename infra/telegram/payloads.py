@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from core.ports import Button, Entity, FormattedText, Keyboard, Part
+from core.ports import Button, Entity, Keyboard, Part
 
 Parameters = dict[str, Any]
 
 CUSTOM_EMOJI, EMOJI_LINK = "custom_emoji", "tg://emoji?id="
 PERSON_MENTION, PERSON_LINK = "text_mention", "tg://user?id="
 """Entities whose `url` is Telegram's own link; the Bot API wants the id that stands in it."""
-
-_MENTION = re.compile(r"(?<!\w)@[A-Za-z0-9_]{4,}")
 
 
 def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parameters:
@@ -22,14 +19,16 @@ def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parame
     if topic is not None:
         parameters["message_thread_id"] = topic
     if part.reply_to is not None:
-        parameters["reply_parameters"] = {"message_id": part.reply_to}
+        parameters["reply_parameters"] = {
+            "message_id": part.reply_to,
+            "allow_sending_without_reply": not part.reply_required,
+        }
     if part.silent:
         parameters["disable_notification"] = True
     if part.protect:
         parameters["protect_content"] = True
-    markup = _reply_markup(chat, part)
-    if markup is not None:
-        parameters["reply_markup"] = markup
+    if part.keyboard:
+        parameters["reply_markup"] = {"inline_keyboard": _rows(part.keyboard)}
     return parameters
 
 
@@ -65,37 +64,6 @@ def _entity(entity: Entity) -> Parameters:
     if entity.language is not None:
         shown["language"] = entity.language
     return shown
-
-
-def _reply_markup(chat: int | str, part: Part) -> Parameters | None:
-    if part.keyboard:
-        markup: Parameters = {"inline_keyboard": _rows(part.keyboard)}
-        if part.reply_field is not None:
-            markup["force_reply"] = True  # on an inline keyboard since Bot API 10.3
-        return markup
-    if part.reply_field is None:
-        return None
-    markup = {"force_reply": True}
-    if part.reply_field:
-        markup["input_field_placeholder"] = part.reply_field
-    if _addresses_somebody(chat, part):
-        markup["selective"] = True
-    return markup
-
-
-def _addresses_somebody(chat: int | str, part: Part) -> bool:
-    """Whether the field opens for the mentioned people only; `selective` without any opens it for nobody.
-
-    Source: https://core.telegram.org/bots/api#forcereply
-    """
-    if isinstance(chat, int) and chat > 0:
-        return False
-    return part.reply_to is not None or _mentions(part.body)
-
-
-def _mentions(body: FormattedText) -> bool:
-    by_link = any(entity.type == PERSON_MENTION for entity in body.entities)
-    return by_link or _MENTION.search(body.text) is not None
 
 
 def _rows(keyboard: Keyboard) -> list[list[Parameters]]:

@@ -80,7 +80,7 @@ async def test_everything_that_a_part_can_say_reaches_telegram(client_at: Client
             {"type": "bold", "offset": 0, "length": 6},
             {"type": "pre", "offset": 0, "length": 1, "language": "python"},
         ],
-        "reply_parameters": {"message_id": 17},
+        "reply_parameters": {"message_id": 17, "allow_sending_without_reply": False},
         "disable_notification": True,
         "protect_content": True,
         "reply_markup": {
@@ -122,7 +122,7 @@ async def test_a_group_that_seems_to_move_for_ever_is_rejected(client_at: Client
 async def test_an_edit_without_a_keyboard_leaves_it_out_so_that_the_buttons_go(client_at: ClientAt) -> None:
     async with serve(done()) as server:
         client = await client_at(server.url)
-        await client.edit(815, 4, Part(FormattedText("over"), reply_field="", reply_to=3))
+        await client.edit(815, 4, Part(FormattedText("over"), reply_to=3))
         await client.edit(815, 4, Part(FormattedText("on"), keyboard=((Button("x", data="d"),),)))
     over, on = (request.parameters for request in server.requests)
     assert server.requests[0].path.endswith("/editMessageText")
