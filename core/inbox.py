@@ -194,7 +194,7 @@ class Inbox:
             case "help":
                 return phrases.help_text(policy.commands_for(command.person.id, command.chat))
             case "whoami":
-                return phrases.who_you_are(command.person.id)
+                return phrases.who_you_are(command.person.id, command.chat)
         if command.name not in policy.commands:
             return phrases.UNKNOWN_COMMAND
         if not policy.may_run(command.person.id, command.name, command.chat):

@@ -76,9 +76,10 @@ def help_text(rules: Iterable[CommandRule]) -> str:
     return "\n".join(lines)
 
 
-def who_you_are(person: int) -> str:
-    """The reply to /whoami: the one place where a person is shown an id, because it is asked for."""
-    return f"Your Telegram id is {person}. Whoever runs this bot can use it to give you permissions."
+def who_you_are(person: int, chat: int) -> str:
+    """The reply to /whoami: the one place where a person is shown ids, because they are asked for."""
+    here = "" if chat == person else f" The id of this chat is {chat}."
+    return f"Your Telegram id is {person}.{here} Whoever runs this bot can use it to give you permissions."
 
 
 def not_allowed(name: str) -> str:

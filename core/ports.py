@@ -200,11 +200,25 @@ class Part:
 class NotReached(TelegateError):
     """Telegram was certainly not asked (DNS, connect, TLS), or said "later" (429); try again.
 
-    Attributes:
+    Args:
+        detail: what happened.
         retry_after: Telegram's own wait in seconds, when it named one.
+        error_code: Telegram's number, when it answered.
+        description: Telegram's words, when it answered.
     """
 
     code = "telegram_unavailable"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        error_code: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.failure = Failure(self.code, detail, error_code, description)
 
 
 class Rejected(TelegateError):

@@ -231,7 +231,7 @@ class Sender:
         waiting = error.retry_after is not None
         attempts = task.attempts if waiting else task.attempts + 1
         pause = error.retry_after if error.retry_after is not None else _pause(attempts)
-        await self._again(task, Failure(error.code, error.detail), pause, attempts)
+        await self._again(task, error.failure, pause, attempts)
 
     async def _unclear(self, task: Task, error: Unclear) -> None:
         failure = Failure(error.code, error.detail)

@@ -19,8 +19,8 @@ _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.UNKNOWN})
 
 
 def json_response(document: Any, *, status: int = 200) -> web.Response:
-    """A document as JSON, in UTF-8 as it is."""
-    body = json.dumps(document, ensure_ascii=False).encode()
+    """A document as JSON, in UTF-8 as it is, with a line's end for whoever reads it in a terminal."""
+    body = (json.dumps(document, ensure_ascii=False) + "\n").encode()
     return web.Response(status=status, body=body, content_type="application/json")
 
 

@@ -41,25 +41,27 @@ def _only(built: str | bool) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Words = Annotated[str, AfterValidator(_storable)]
+STORABLE: Final = AfterValidator(_storable)
+"""Text that every database can keep; it stands behind the length, so that this is told first."""
 Id = Annotated[int, Field(gt=-INT64, lt=INT64)]
 PositiveId = Annotated[int, Field(gt=0, lt=INT64)]
 ChatName = Annotated[
-    Id | Annotated[Words, Field(min_length=1, max_length=64)],
+    Id | Annotated[str, Field(min_length=1, max_length=64), STORABLE],
     Field(description="A chat's id, `@channel`, or an alias of permissions.yaml.", examples=["ops", 815]),
 ]
 Text = Annotated[
-    Words,
+    str,
     Field(
         min_length=1,
         max_length=TEXT_LIMIT,
         description="What to say. Longer than Telegram's 4,096 characters becomes several messages.",
     ),
+    STORABLE,
 ]
 Metadata = Annotated[
     dict[
-        Annotated[Words, Field(min_length=1, max_length=40)],
-        Annotated[Words, Field(max_length=500)],
+        Annotated[str, Field(min_length=1, max_length=40), STORABLE],
+        Annotated[str, Field(max_length=500), STORABLE],
     ],
     Field(max_length=16, description="Up to 16 pairs of strings, returned as given."),
 ]
@@ -74,7 +76,7 @@ class Body(BaseModel):
 class LinkButtonBody(Body):
     """A button that opens an address."""
 
-    text: Annotated[Words, Field(min_length=1, max_length=64)]
+    text: Annotated[str, Field(min_length=1, max_length=64), STORABLE]
     url: Annotated[str, Field(pattern=r"^(https?|tg)://[^\s\x00]+$", max_length=2048)]
 
 
@@ -150,7 +152,7 @@ class OptionBody(Body):
     """One button of a question."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you get as `choice`.")]
-    label: Annotated[Words, Field(min_length=1, max_length=64, description="What the person reads.")]
+    label: Annotated[str, Field(min_length=1, max_length=64, description="What the person reads."), STORABLE]
     style: Style | None = None
     reason: Annotated[Literal[False], _only(built=False)] = False
 
@@ -159,7 +161,7 @@ class InputBody(Body):
     """A written answer."""
 
     type: Annotated[Literal["text"], _only(built="text")]
-    placeholder: Annotated[Words, Field(min_length=1, max_length=64)] | None = None
+    placeholder: Annotated[str, Field(min_length=1, max_length=64), STORABLE] | None = None
 
 
 class RespondentsBody(Body):

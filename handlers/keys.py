@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from core.allowance import Allowances
 from core.asking import Asking
 from core.inbox import Inbox
 from core.policy import Policy, Principal
@@ -48,7 +49,7 @@ class About:
     """What this gateway is, for `/v1/capabilities`.
 
     Attributes:
-        durability: `permanent`, or `until_redeploy` on a disk that a deploy wipes.
+        durability: `durable`, or `until_redeploy` on a disk that a deploy wipes.
         processes: how many server processes may share this gateway's work; None is any number.
         public_url: where it is reached, when the operator has said so.
     """
@@ -66,6 +67,7 @@ class Services:
     Attributes:
         authenticate: a token's principal; raises `Unauthenticated`.
         policy: the policy as it is now.
+        allowances: counts the requests of services that have a rate.
         parse_update: what the body of a webhook call means; never raises.
         webhook_secret: what Telegram sends with every update.
         readiness: asks everything that this process needs.
@@ -77,6 +79,7 @@ class Services:
     inbox: Inbox
     authenticate: Callable[[str], Principal]
     policy: Callable[[], Policy]
+    allowances: Allowances
     parse_update: Callable[[bytes], Update]
     webhook_secret: bytes
     readiness: Callable[[], Awaitable[Readiness]]

@@ -108,10 +108,18 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a service use only what its roles name: default deny."""
+    """Let a service use only what its roles name, default deny, and not faster than its rate."""
     endpoint = endpoint_of(request)
-    if endpoint not in PUBLIC and endpoint not in FOR_EVERY_SERVICE:
-        request.app[SERVICES].policy().require_endpoint(request[PRINCIPAL], endpoint)
+    if endpoint in PUBLIC:
+        return await handler(request)
+    services = request.app[SERVICES]
+    principal = request[PRINCIPAL]
+    policy = services.policy()
+    if endpoint not in FOR_EVERY_SERVICE:
+        policy.require_endpoint(principal, endpoint)
+    rate = policy.services[principal.service].rate
+    if rate is not None:
+        services.allowances.take(principal.service, rate)
     return await handler(request)
 
 

@@ -15,12 +15,14 @@ from core.policy import FOR_EVERY_SERVICE, PUBLIC
 from handlers.answers import json_response
 from handlers.documents import TaskDocument, TaskListDocument
 from handlers.keys import SERVICES
+from handlers.middlewares import PROBED
 from handlers.problems import STATUSES, TITLES
 from handlers.routing import ROUTE_TABLE, Answers, Route
 
 _REF: Final = "#/components/schemas/{model}"
-_ALWAYS: Final = ("tls_required", "internal")
-_AUTHENTICATED: Final = ("unauthenticated", "overloaded", "storage_unavailable")
+_ALWAYS: Final = ("internal",)
+_NOT_PROBED: Final = ("tls_required",)
+_AUTHENTICATED: Final = ("unauthenticated", "rate_limited", "overloaded", "storage_unavailable")
 _WITH_BODY: Final = ("malformed", "too_large", "unsupported_media_type", "invalid")
 _MODELS: Final[Mapping[Answers, str]] = {
     Answers.NEW_TASK: "TaskDocument",
@@ -53,13 +55,18 @@ _IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes repeating the request safe: the same key attaches to the same task.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+    },
 }
 _PREFER: Final[dict[str, Any]] = {
     "name": "Prefer",
     "in": "header",
     "description": "How long to hold the request (RFC 7240): `wait=20`, or `respond-async`.",
-    "schema": {"type": "string", "pattern": r"^(wait=[0-9]{1,9}|respond-async)$", "examples": ["wait=20"]},
+    "schema": {"type": "string", "examples": ["wait=20", "respond-async"]},
 }
 
 
@@ -165,6 +172,8 @@ def _good_responses(route: Route) -> dict[str, Any]:
     schema = {"type": "object"} if model is None else {"$ref": _REF.format(model=model)}
     content = {"application/json": {"schema": schema}}
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    if route.endpoint == "GET /readyz":
+        responses["503"] = {"description": "Not ready; the same document says why.", "content": content}
     if route.answers is Answers.NEW_TASK:
         headers = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
         responses["202"] = {"description": "Not final yet.", "headers": headers, "content": content}
@@ -173,18 +182,20 @@ def _good_responses(route: Route) -> dict[str, Any]:
 
 def _codes_by_status(route: Route) -> dict[int, list[str]]:
     codes = dict.fromkeys((*route.codes, *_ALWAYS))
+    if route.path not in PROBED:
+        codes |= dict.fromkeys(_NOT_PROBED)
     if route.endpoint not in PUBLIC:
         codes |= dict.fromkeys(_AUTHENTICATED)
         if route.endpoint not in FOR_EVERY_SERVICE:
             codes |= dict.fromkeys(("forbidden",))
     if route.body is not None:
         codes |= dict.fromkeys(_WITH_BODY)
-    if route.answers in _MODELS:
-        codes |= dict.fromkeys(("malformed", "invalid"))
+    if any(parameter["in"] == "header" for parameter in _parameters(route)):
+        codes |= dict.fromkeys(("malformed",))
+    if route.answers is Answers.TASK_LIST:
+        codes |= dict.fromkeys(("invalid",))
     if not route.built:
         codes |= dict.fromkeys(("not_built",))
-    if route.endpoint == "GET /readyz":
-        codes |= dict.fromkeys(("storage_unavailable",))
     statuses = {error.code: status for error, status in STATUSES.items()}
     grouped: dict[int, list[str]] = {}
     for code in codes:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from handlers.answers import json_response
 from handlers.keys import PRINCIPAL, SERVICES
+from handlers.routing import ROUTE_TABLE
 
 
 async def tell_health(_request: web.Request) -> web.Response:
@@ -28,10 +29,11 @@ async def tell_principal(request: web.Request) -> web.Response:
     """What the gateway knows about the service that asks."""
     principal = request[PRINCIPAL]
     policy = request.app[SERVICES].policy()
+    built = {route.endpoint for route in request.app[ROUTE_TABLE] if route.built}
     document = {
         "service": principal.service,
         "roles": sorted(principal.roles),
-        "endpoints": list(policy.endpoints_of(principal)),
+        "endpoints": [endpoint for endpoint in policy.endpoints_of(principal) if endpoint in built],
         "chats": list(policy.chats_of(principal)),
     }
     return json_response(document)

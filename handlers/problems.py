@@ -108,7 +108,7 @@ def _problem(status: int, code: str, detail: str, request_id: str, extra: Mappin
         "code": code,
         **extra,
     }
-    body = json.dumps(document, ensure_ascii=False).encode()
+    body = (json.dumps(document, ensure_ascii=False) + "\n").encode()
     return web.Response(status=status, body=body, content_type="application/problem+json")
 
 

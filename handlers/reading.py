@@ -27,6 +27,12 @@ DEPTH_LIMIT: Final = 32
 DEFAULT_WAIT: Final = 25.0
 """Seconds that a request which makes a task is held: common routers cut at 30."""
 
+_SENTENCES: Final[Mapping[str, str]] = {
+    "string_too_short": "Write at least {min_length} character(s).",
+    "string_too_long": "Write at most {max_length} characters.",
+    "too_short": "Give at least {min_length} item(s).",
+    "too_long": "Give at most {max_length} item(s).",
+}
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _WAIT = re.compile(r"[0-9]{1,9}")
 
@@ -235,5 +241,7 @@ def _sentence(entry: Mapping[str, Any]) -> str:
         return "There is no such field; check its name."
     if entry["type"] == "missing":
         return "This field is required."
+    if entry["type"] in _SENTENCES:
+        return _SENTENCES[entry["type"]].format(**entry.get("ctx", {}))
     message: str = entry["msg"]
     return message if message.endswith(".") else f"{message}."

@@ -12,6 +12,7 @@ from functools import partial
 from aiohttp import web
 from ulid import ULID
 
+from core.allowance import Allowances
 from core.asking import Asking
 from core.deadlines import Timekeeper, forget_finished
 from core.drafting import Drafter
@@ -150,6 +151,7 @@ class Gateway:
             ),
             authenticate=self.verifier.verify,
             policy=lambda: self.policy.current,
+            allowances=Allowances(time.monotonic),
             parse_update=parse_update,
             webhook_secret=settings.webhook_secret.reveal().encode(),
             readiness=self.readiness,

@@ -76,6 +76,8 @@ async def bot_api(request: web.Request) -> web.StreamResponse:
     if fault is None:
         answer = call(double, method, given)
         entry.status, entry.outcome = answer.status, answer.outcome
+        # Also a call that changes nothing in the chats is worth knowing: it stands in the log now.
+        double.world.stir()
         return respond(answer)
     done = call(double, method, given) if is_done(fault) else None
     failure_met = failure_of(fault)

@@ -128,7 +128,12 @@ def as_core_error(refused: Refused) -> NotReached | Rejected:
     Source: https://core.telegram.org/bots/api#responseparameters, and the texts of the Bot API server.
     """
     if refused.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return NotReached(_later(refused.retry_after), retry_after=refused.retry_after)
+        return NotReached(
+            _later(refused.retry_after),
+            retry_after=refused.retry_after,
+            error_code=refused.code,
+            description=refused.description,
+        )
     code, detail = TelegramRejected.code, _advice(refused)
     if refused.code == HTTPStatus.FORBIDDEN or any(refused.says(words) for words in _UNREACHABLE):
         code, detail = RecipientUnreachable.code, _unreachable(refused)

@@ -12,6 +12,9 @@ from infra.telegram.client import TelegramClient
 LOOK_EVERY = 60.0
 """Seconds between two looks."""
 
+LOOK_AGAIN_AFTER = 5.0
+"""Seconds until the next look while something is wrong: somebody is probably mending it."""
+
 
 class WebhookWatch:
     """Knows what `/readyz` says about Telegram.
@@ -36,7 +39,7 @@ class WebhookWatch:
         await self._client.identify()
         while True:
             await self.look()
-            await sleep(LOOK_EVERY)
+            await sleep(LOOK_EVERY if self.webhook == "ok" else LOOK_AGAIN_AFTER)
 
     async def look(self) -> None:
         """Ask Telegram once."""

@@ -18,7 +18,7 @@ PATH: Final = "/telegram/webhook"
 MENU: Final = {
     "start": "What this bot does",
     "help": "The commands that you may use",
-    "whoami": "Your Telegram id and your roles",
+    "whoami": "Your Telegram id",
 }
 """The command menu that everybody sees."""
 
