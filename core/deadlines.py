@@ -38,68 +38,71 @@ class Timekeeper:
     deadlines: DeadlineStore
     sender: Sender
     _alarm: asyncio.Event = field(default_factory=asyncio.Event)
-    _next: datetime | None = None
+    _soonest: datetime | None = None
 
     def remember(self, at: datetime) -> None:
         """Something comes due at this time."""
-        if self._next is not None and at < self._next:
-            self._next = at
+        if self._soonest is None or at < self._soonest:
+            self._soonest = at
             self._alarm.set()
 
     async def run(self) -> None:
         """Work off what is due, for as long as the process lives."""
         while True:
+            # What is remembered from here on may be missing in what the database is about to tell.
+            self._soonest = None
             try:
                 await self.sweep()
-                self._next = await self._next_time()
+                due = await self._next_time()
             except StorageUnavailable as error:
                 log.warning(
                     "Deadlines could not be looked at: %s", error.detail, extra={"action": "sweep_failed"}
                 )
-                self._next = self._now() + timedelta(seconds=1)
+                due = self._now() + timedelta(seconds=1)
+            self.remember(due)
             await self._sleep()
 
     async def sweep(self) -> int:
         """Do everything that is due now; returns how many things were done."""
         done = 0
-        while True:
-            some = await self._sweep_once()
+        more = True
+        while more:
+            some, more = await self._sweep_once()
             done += some
-            if some < BATCH:
-                return done
+        return done
 
-    async def _sweep_once(self) -> int:
+    async def _sweep_once(self) -> tuple[int, bool]:
+        """Take one batch of each kind; returns how much was done, and whether there may be more."""
         now = self._now()
         lease = self.sender.drafter.lease(now)
         abandoned = await self.deadlines.abandoned(now, lease, BATCH)
         for task in abandoned:
             self.sender.recover(task)
         overdue = await self.deadlines.overdue(now, BATCH)
-        for task_id in overdue:
-            await self._end(task_id)
+        ended = [task_id for task_id in overdue if await self._end(task_id)]
         queued = await self.deadlines.claim(now, lease, BATCH)
         for task in queued:
             self.sender.begin(task)
-        unclosed = await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH)
-        for task in unclosed:
+        for task in await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH):
             self.sender.close(task)
-        return max(len(abandoned), len(overdue), len(queued))
+        full = BATCH in {len(abandoned), len(ended), len(queued)}
+        return len(abandoned) + len(ended) + len(queued), full
 
-    async def _end(self, task_id: str) -> None:
+    async def _end(self, task_id: str) -> bool:
+        """End a task whose time is over; whether that was still to be done."""
         now = self._now()
+        is_due = False
 
         def judge(task: Task) -> Change | None:
-            if task.expires_at > now:
-                return None
-            if task.state is TaskState.ASKED:
-                return Change.to_state(task.expired(now))
-            if task.state is TaskState.QUEUED:
-                return Change.to_state(task.failed(now, task.error or _NEVER_SENT))
-            return None
+            nonlocal is_due
+            change = _end_of(task, now)
+            is_due = change is not None
+            return change
 
         task = await self.tasks.amend(task_id, judge)
-        if task is not None and task.final:
+        if task is not None and is_due:
             self.sender.ended(task)
+        return is_due
 
     async def _next_time(self) -> datetime:
         now = self._now()
@@ -108,9 +111,9 @@ class Timekeeper:
         return latest if due is None else max(now + SHORTEST_NAP, min(due, latest))
 
     async def _sleep(self) -> None:
-        while self._next is not None:
+        while self._soonest is not None:
             self._alarm.clear()
-            left = (self._next - self._now()).total_seconds()
+            left = (self._soonest - self._now()).total_seconds()
             if left <= 0:
                 return
             try:
@@ -120,6 +123,16 @@ class Timekeeper:
 
     def _now(self) -> datetime:
         return self.sender.drafter.clock.now()
+
+
+def _end_of(task: Task, now: datetime) -> Change | None:
+    if task.expires_at > now:
+        return None
+    if task.state is TaskState.ASKED:
+        return Change.to_state(task.expired(now))
+    if task.state is TaskState.QUEUED:
+        return Change.to_state(task.failed(now, task.error or _NEVER_SENT))
+    return None
 
 
 _NEVER_SENT = Failure("telegram_unavailable", "Telegram could not be reached before the task expired.")

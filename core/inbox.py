@@ -110,7 +110,7 @@ class Inbox:
         if press.person is None:
             return _notice(press, phrases.ONLY_PEOPLE, popup=True)
         if task.state not in OPEN_QUESTION_STATES:
-            return Effect(notice=Notice(press.press_id, phrases.too_late(task), popup=True), close=task)
+            return self._too_late(press, task)
         if not self._may_answer(press.person, task):
             return _refusal(task, press, press.person)
         now = self.drafter.clock.now()
@@ -120,6 +120,13 @@ class Inbox:
         decided = task.with_message(now, press.message_id).answered(now, answer)
         change = Change.to_state(decided, person=press.person.id, update=press.update_id)
         return Effect(changes=(change,), notice=Notice(press.press_id, phrases.thanks(answer)))
+
+    def _too_late(self, press: ButtonPressed, task: Task) -> Effect:
+        """Say so, and take away the buttons of what was pressed, be it a copy that nobody knew of."""
+        found = task.with_message(self.drafter.clock.now(), press.message_id)
+        changes = () if found is task else (Change(found, "copy_found", update=press.update_id),)
+        notice = Notice(press.press_id, phrases.too_late(task), popup=True)
+        return Effect(changes=changes, notice=notice, close=found)
 
     def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
         """Whether we made this button, for this chat; a channel known by its name has no id to compare."""

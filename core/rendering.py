@@ -34,6 +34,14 @@ def edited_parts(edit: Edit, formatter: Formatter) -> tuple[Part, ...]:
     return tuple(_with_last(bodies, Message(edit.text, edit.format), link_rows(edit.buttons)))
 
 
+def misfit_text(needed: int, there: int) -> str:
+    """Why an edit cannot be done: a text has as many Telegram messages as it needs, for ever."""
+    return (
+        f"This text needs {needed} Telegram messages and the message has {there}; make it fit, "
+        "or delete the message and send a new one."
+    )
+
+
 def closing_part(task: Task, formatter: Formatter) -> Part:
     """What the last part of a question says when it is over: the question, the outcome, no buttons."""
     message = task.question.message

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from weakref import WeakValueDictionary
 
 from core.drafting import Drafter
@@ -23,7 +24,7 @@ from core.ports import (
     Unclear,
     Waker,
 )
-from core.rendering import closing_part, edited_parts, parts_of
+from core.rendering import closing_part, edited_parts, misfit_text, parts_of
 from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
 from core.updates import Notice
 
@@ -39,6 +40,8 @@ UNCLEAR_TRIES = 5
 ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
 """Seconds between tries to acknowledge a press; later ones nobody would see, the spinner has gone."""
 
+_UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
+_LOST = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
 _PAUSED = "Telegram has asked to wait before anything else is sent here."
 _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
 
@@ -61,6 +64,7 @@ class Sender:
     alarm: Callable[[datetime], None] = lambda _at: None
     _pauses: Pauses = field(default_factory=Pauses)
     _in_hand: dict[str, Task | None] = field(default_factory=dict)
+    _closing: set[str] = field(default_factory=set)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _lanes: WeakValueDictionary[int | str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -81,15 +85,17 @@ class Sender:
         """
         if task.id in self._in_hand:
             return
-        if task.kind is TaskKind.MESSAGE:
-            lost = Failure("outcome_unknown", "The gateway stopped while it was sending this message.")
-            self._spawn(self._store(task, lambda current, now: current.unknown(now, lost)))
+        if task.expires_at <= self.drafter.clock.now():
+            self._spawn(self._store(task, _over))
+        elif task.kind is TaskKind.MESSAGE:
+            self._spawn(self._store(task, lambda current, now: current.unknown(now, _LOST)))
         else:
             self.begin(task)
 
     def close(self, task: Task) -> None:
         """Make a decided question's message tell its outcome, and take its buttons away."""
-        if task.message_ids:
+        if task.message_ids and task.id not in self._closing:
+            self._closing.add(task.id)
             self._spawn(self._close(task))
 
     def ended(self, task: Task) -> None:
@@ -107,33 +113,38 @@ class Sender:
 
         What is let go of stays `sending` in its row, until its lease runs out.
         """
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=grace)
-            for running in late:
-                running.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        # What ends may begin something else: an answer's question is closed, for example.
+        while self._running and loop.time() < deadline:
+            await asyncio.wait(set(self._running), timeout=deadline - loop.time())
+        late = set(self._running)
+        for running in late:
+            running.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     # One task
 
     async def _perform(self, task: Task) -> None:
         due: Task | None = task
+        first = True
         try:
             while due is not None:
                 self._in_hand[task.id] = None
                 async with self._lane(task.chat.id):
-                    await self._take_turn(due)
-                due = self._in_hand[task.id]
+                    await self._take_turn(due, sure=first)
+                due, first = self._in_hand[task.id], False
         finally:
             del self._in_hand[task.id]
 
-    async def _take_turn(self, task: Task) -> None:
+    async def _take_turn(self, task: Task, *, sure: bool) -> None:
         now = self.drafter.clock.now()
         pause_end = self._pauses.end(task.chat.id, now)
         if pause_end is not None:
             waits = NotReached(_PAUSED, retry_after=(pause_end - now).total_seconds())
             await self._not_reached(task, waits)
             return
-        held = await self._hold(task)
+        held = await self._hold(task, sure=sure)
         if held is not None:
             await self._attempt(held)
 
@@ -157,11 +168,14 @@ class Sender:
         except Unclear as error:
             await self._unclear(task, error)
 
-    async def _hold(self, task: Task) -> Task | None:
-        """Make sure that nobody else takes the task during the next call; None when somebody has."""
+    async def _hold(self, task: Task, *, sure: bool) -> Task | None:
+        """Make sure that nobody else takes the task during the next call; None when somebody has.
+
+        A row that was written just now, as `sure` says it was, need not be asked.
+        """
         now = self.drafter.clock.now()
         lease = self.drafter.lease(now)
-        if task.lease is not None and lease.until - task.lease.until < timedelta(seconds=5):
+        if sure and task.lease is not None and lease.until - task.lease.until < timedelta(seconds=5):
             return task
 
         def renew(current: Task) -> Change | None:
@@ -186,7 +200,7 @@ class Sender:
             grown = current.with_message(now, message_id)
             if not last:
                 return Change(grown.leased(lease), "part_sent")
-            if current.state not in {TaskState.SENDING, TaskState.UNKNOWN}:
+            if current.state not in _UNDELIVERED:
                 # Somebody answered, or took the question back, before this process could store it.
                 return Change(grown, "delivered")
             sent = grown.asked(now) if task.kind is TaskKind.QUESTION else grown.sent(now)
@@ -201,7 +215,12 @@ class Sender:
         message = await self._message_of(task)
         if message is None:
             return
-        for message_id, part in zip(message.message_ids, edited_parts(edit, self.formatter), strict=True):
+        parts = edited_parts(edit, self.formatter)
+        if len(parts) != len(message.message_ids):
+            misfit = Failure("invalid", misfit_text(len(parts), len(message.message_ids)))
+            await self._store(task, lambda current, now: current.failed(now, misfit))
+            return
+        for message_id, part in zip(message.message_ids, parts, strict=True):
             await self.messenger.edit(task.chat.id, message_id, part)
         await self._store(task, lambda current, now: current.sent(now))
 
@@ -235,22 +254,31 @@ class Sender:
 
     async def _unclear(self, task: Task, error: Unclear) -> None:
         failure = Failure(error.code, error.detail)
-        before = task.attempts if task.error is not None and task.error.code == error.code else 0
+        before = task.attempts if task.in_doubt else 0
         if task.kind is TaskKind.MESSAGE or before >= UNCLEAR_TRIES:
             await self._store(task, lambda current, now: current.unknown(now, failure))
+        else:
+            await self._again_in_doubt(task, failure, _pause(before + 1), before + 1)
+
+    async def _again_in_doubt(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
+        """It stays `sending` until its next try: it may stand in the chat already, and an answer counts."""
+        again = self.drafter.clock.now() + timedelta(seconds=pause)
+        if again >= task.expires_at:
+            await self._store(task, _over)
             return
-        # It stays `sending`: it may stand in the chat already, and then an answer counts.
-        again = self.drafter.clock.now() + timedelta(seconds=_pause(before + 1))
         lease = Lease(self.drafter.identity.holder, again)
 
         def judge(current: Task) -> Change | None:
-            tried = current.unclear(failure, before + 1, lease)
+            tried = current.unclear(failure, attempts, lease)
             return Change(tried, "unclear") if self._is_ours(current) else None
 
         await self.store.amend(task.id, judge)
         self.alarm(again)
 
     async def _again(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
+        if task.in_doubt and task.error is not None:
+            await self._again_in_doubt(task, task.error, pause, attempts)
+            return
         not_before = self.drafter.clock.now() + timedelta(seconds=pause)
 
         def judge(current: Task, now: datetime) -> Task:
@@ -279,11 +307,20 @@ class Sender:
             self.alarm(task.expires_at)
 
     async def _close(self, task: Task) -> None:
+        try:
+            shown: tuple[int, ...] = ()
+            while shown != task.message_ids:
+                shown = task.message_ids
+                await self._show_outcome(task)
+                task = await self.store.amend(task.id, partial(_closed, shown)) or task
+        finally:
+            self._closing.discard(task.id)
+
+    async def _show_outcome(self, task: Task) -> None:
         part = closing_part(task, self.formatter)
         first = len(parts_of(task, self.formatter, self.drafter.identity.keys[-1])) - 1
         for message_id in task.message_ids[first:]:
             await self._close_message(task, message_id, part)
-        await self.store.amend(task.id, lambda current: Change(current.shown(), "closed"))
 
     async def _close_message(self, task: Task, message_id: int, part: Part) -> None:
         try:
@@ -337,6 +374,16 @@ async def _logged(work: Coroutine[object, object, None]) -> None:
         log.warning("A call to Telegram did not succeed: %s", error.detail, extra={"action": error.code})
     except Exception:
         log.exception("Sending a task failed because of a bug.", extra={"action": "bug"})
+
+
+def _over(task: Task, now: datetime) -> Task:
+    """What becomes of a task whose time is over, and of which nobody knows whether it was delivered."""
+    return task.expired(now) if task.is_question else task.unknown(now, task.error or _LOST)
+
+
+def _closed(shown: tuple[int, ...], task: Task) -> Change | None:
+    """All its messages show the outcome, unless one more has come to light meanwhile."""
+    return Change(task.shown(), "closed") if task.message_ids == shown else None
 
 
 def _pause(attempts: int) -> float:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from core.errors import AlreadyFinal, NotFound
+from core.errors import AlreadyFinal, NotFound, StorageUnavailable
 from core.policy import Principal
 from core.ports import Idempotency, TaskFilter, TaskStore
 from core.sending import Sender
 from core.tasks import Change, Task
 from core.waiting import Seat, WaitingRoom
+
+log = logging.getLogger("telegate.tasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,11 @@ class TaskDesk:
         waiting = wait > 0
         while waiting and not task.final:
             waiting = await seat.hinted(deadline)
-            task = await self._read(task.id)
+            try:
+                task = await self._read(task.id)
+            except StorageUnavailable:
+                # The task exists, so this is no 503: what was known last counts until the database is back.
+                log.debug("A waiting request could not read its task.", extra={"action": "read_failed"})
         return task
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+from core.errors import OutcomeUnknown
 from core.messages import Chat, Deletion, Edit, Message
 from core.questions import Answer, Question
 
@@ -41,8 +42,9 @@ _S = TaskState
 
 SUCCESSORS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
     {
-        _S.QUEUED: frozenset({_S.SENDING, _S.CANCELLED, _S.FAILED}),
-        # A press can come before the sender has stored `asked`, and it proves delivery.
+        # A try that was given up for lost may have been delivered after all, and a press proves it.
+        _S.QUEUED: frozenset({_S.SENDING, _S.SENT, _S.ASKED, _S.ANSWERED, _S.CANCELLED, _S.FAILED}),
+        # A press can come before the sender has stored `asked`.
         _S.SENDING: frozenset(
             {_S.QUEUED, _S.SENT, _S.ASKED, _S.ANSWERED, _S.EXPIRED, _S.CANCELLED, _S.FAILED, _S.UNKNOWN}
         ),
@@ -64,7 +66,7 @@ FINAL_STATES = frozenset(
 DECIDED_STATES = frozenset({_S.ANSWERED, _S.EXPIRED, _S.CANCELLED})
 """The states in which a question's message tells its outcome and has no buttons."""
 
-OPEN_QUESTION_STATES = frozenset({_S.SENDING, _S.ASKED, _S.UNKNOWN})
+OPEN_QUESTION_STATES = frozenset({_S.QUEUED, _S.SENDING, _S.ASKED, _S.UNKNOWN})
 """The states in which an answer to a question counts."""
 
 
@@ -150,6 +152,11 @@ class Task:
         return self.state in FINAL_STATES
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether an earlier try may have been delivered: then it never certainly failed."""
+        return self.error is not None and self.error.code == OutcomeUnknown.code
+
+    @property
     def is_question(self) -> bool:
         """Whether it asks something."""
         return isinstance(self.content, Question)
@@ -179,10 +186,15 @@ class Task:
         return replace(self, error=error, attempts=attempts, lease=lease)
 
     def with_message(self, at: datetime, message_id: int) -> Task:
-        """One more of its messages is delivered. Keeps the state: a press may have told it before."""
+        """One more of its messages is delivered. Keeps the state: a press may have told it before.
+
+        What is delivered after the decision still has its buttons, so the question is not closed.
+        """
         if message_id in self.message_ids:
             return self
-        return replace(self, message_ids=(*self.message_ids, message_id), updated_at=at)
+        updated_at = self.updated_at if self.final else at
+        message_ids = (*self.message_ids, message_id)
+        return replace(self, message_ids=message_ids, updated_at=updated_at, closed=False)
 
     def leased(self, lease: Lease) -> Task:
         """The work on it takes longer, or another process has taken it over."""

@@ -10,7 +10,7 @@ from core.errors import AlreadyFinal, Invalid, NotFound, Problems
 from core.messages import Chat, Deletion, Edit, Message
 from core.policy import ChatId, Policy
 from core.ports import Formatter
-from core.rendering import edited_parts
+from core.rendering import edited_parts, misfit_text
 from core.submitting import Submission, TaskDesk
 from core.tasks import Task, TaskKind, TaskState
 
@@ -90,11 +90,7 @@ class Telling:
         message = await self._message(message_id, EDIT, submission)
         parts = edited_parts(edit, self.formatter)
         if message.final and len(parts) != len(message.message_ids):
-            raise Invalid.field(
-                "/text",
-                f"This text needs {len(parts)} Telegram messages and the message has "
-                f"{len(message.message_ids)}; make it fit, or delete the message and send a new one.",
-            )
+            raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
         return await self._correct(message, edit, submission)
 
     async def delete(self, message_id: str, submission: Submission) -> Task:

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 class Seat:
     """One waiter's place; it must be taken before the row is read, so that no hint falls between."""
 
-    __slots__ = ("_future", "_room", "over", "task_id")
+    __slots__ = ("_future", "_room", "over", "reminder", "task_id")
 
     def __init__(self, room: WaitingRoom, task_id: str) -> None:
         self._room = room
         self._future: asyncio.Future[None] | None = None
         self.task_id = task_id
         self.over = False
+        self.reminder: float | None = None
 
     def wake(self) -> None:
         """Let the waiter look at its row, now or as soon as it starts to wait."""
@@ -95,6 +96,9 @@ class WaitingRoom:
 
     def remind(self, seat: Seat, deadline: float) -> None:
         """Wake a seat at its deadline (the loop's time), with one timer for the whole room."""
+        if seat.reminder == deadline:
+            return
+        seat.reminder = deadline
         earliest = self._deadlines[0][0] if self._deadlines else None
         heapq.heappush(self._deadlines, (deadline, next(self._order), seat))
         if earliest is None or deadline < earliest:
@@ -121,7 +125,8 @@ class WaitingRoom:
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].over):
-            seat = heapq.heappop(self._deadlines)[2]
-            if not seat.over:
+            deadline, _, seat = heapq.heappop(self._deadlines)
+            if not seat.over and seat.reminder == deadline:
+                seat.reminder = None
                 seat.wake()
         self._set_timer()

@@ -1,0 +1,300 @@
+"""The three stores in one, in memory: what a database promises, and a few ways for it to be difficult."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from core.errors import IdempotencyMismatch, StorageUnavailable
+from core.messages import Deletion, Edit
+from core.ports import Idempotency, TaskFilter
+from core.questions import Question
+from core.tasks import (
+    DECIDED_STATES,
+    SUCCESSORS,
+    Change,
+    Lease,
+    Task,
+    TaskState,
+)
+from core.updates import ByMessage, ByToken, Effect, Lookup
+
+Method: TypeAlias = Literal[
+    "add", "amend", "find", "page", "final_among", "claim", "abandoned", "overdue", "unclosed",
+    "next_deadline", "forget", "receive", "quarantine",
+]  # fmt: skip
+
+KEY_LIFETIME = timedelta(hours=72)
+
+
+class Forbidden(AssertionError):
+    """Somebody stored what no task may do; a real database would not notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of history: a step of a task, and the state it came from (None for a new task)."""
+
+    before: TaskState | None
+    change: Change
+
+
+@dataclass(slots=True)
+class Held:
+    """A call whose answer is held back: what it does is committed, and its caller does not know yet."""
+
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class MemoryStore:
+    """The ports `TaskStore`, `DeadlineStore` and `InboxStore`.
+
+    Every method is one transaction: between its first and last line nobody else gets a turn, and a judge
+    that raises changes nothing. Steps that `SUCCESSORS` does not allow raise `Forbidden`.
+
+    Attributes:
+        down: whether every call raises `StorageUnavailable`.
+        tasks: the rows, oldest first.
+        history: every step of every task, in order.
+        calls: how often each method was called.
+        set_aside: updates that could not be read, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.tasks: dict[str, Task] = {}
+        self.history: list[Entry] = []
+        self.calls: dict[Method, int] = {}
+        self.set_aside: dict[int | bytes, tuple[str, bytes]] = {}
+        self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._updates: set[int] = set()
+        self._held: dict[Method, list[Held]] = {}
+
+    def hold(self, method: Method) -> Held:
+        """Hold the answer of the next call of this method back until it is released."""
+        held = Held()
+        self._held.setdefault(method, []).append(held)
+        return held
+
+    def steps_of(self, task_id: str) -> list[str]:
+        """What happened to a task, in the words of its history."""
+        return [entry.change.what for entry in self.history if entry.change.task.id == task_id]
+
+    # TaskStore
+
+    async def add(self, task: Task, idempotency: Idempotency | None) -> tuple[Task, bool]:
+        """See `core.ports.TaskStore.add`."""
+        async with self._transaction("add"):
+            stored = self._made_by(idempotency)
+            if stored is None:
+                self._insert(task)
+                if idempotency is not None:
+                    self._keys[_scope(idempotency)] = (idempotency.fingerprint, task.id)
+        return (task, True) if stored is None else (stored, False)
+
+    async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
+        """See `core.ports.TaskStore.amend`."""
+        async with self._transaction("amend"):
+            task = self.tasks.get(task_id)
+            change = None if task is None else judge(task)
+            if change is not None:
+                self._take(change)
+                task = change.task
+        return task
+
+    async def find(self, task_id: str, service: str | None = None) -> Task | None:
+        """See `core.ports.TaskStore.find`."""
+        async with self._transaction("find"):
+            task = self.tasks.get(task_id)
+        return task if task is not None and service in {None, task.service} else None
+
+    async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
+        """See `core.ports.TaskStore.page`."""
+        async with self._transaction("page"):
+            found = [
+                task for task in sorted(self.tasks.values(), key=_id, reverse=True) if _fits(task, wanted)
+            ]
+        return found[: wanted.limit], len(found) > wanted.limit
+
+    async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
+        """See `core.ports.TaskStore.final_among`."""
+        async with self._transaction("final_among"):
+            return [task_id for task_id in task_ids if task_id in self.tasks and self.tasks[task_id].final]
+
+    # DeadlineStore
+
+    async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.claim`."""
+        async with self._transaction("claim"):
+            due = [task for task in self._in(TaskState.QUEUED) if _due_at(task) <= now]
+            due = sorted(due, key=_due_at)[:limit]
+            return [self._take(Change.to_state(task.sending(now, lease))) for task in due]
+
+    async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.abandoned`."""
+        async with self._transaction("abandoned"):
+            left = [task for task in self._in(TaskState.SENDING) if task.lease and task.lease.until <= now]
+            return [self._take(Change(task.leased(lease), "taken_over")) for task in left[:limit]]
+
+    async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
+        """See `core.ports.DeadlineStore.overdue`."""
+        async with self._transaction("overdue"):
+            waiting = self._in(TaskState.QUEUED, TaskState.ASKED)
+            over = sorted((task for task in waiting if task.expires_at <= now), key=_expires_at)
+            return [task.id for task in over[:limit]]
+
+    async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.unclosed`."""
+        async with self._transaction("unclosed"):
+            decided = [task for task in self._in(*DECIDED_STATES) if task.message_ids and not task.closed]
+            return [task for task in decided if task.updated_at < before][:limit]
+
+    async def next_deadline(self) -> datetime | None:
+        """See `core.ports.DeadlineStore.next_deadline`."""
+        async with self._transaction("next_deadline"):
+            return min(self._deadlines(), default=None)
+
+    async def forget(self, now: datetime, finished_before: datetime, limit: int) -> int:
+        """See `core.ports.DeadlineStore.forget`; a task whose key is still kept stays."""
+        async with self._transaction("forget"):
+            kept = {task_id for _, task_id in self._keys.values()}
+            old = [
+                task
+                for task in self.tasks.values()
+                if task.final
+                and task.updated_at < finished_before
+                and (task.id not in kept or task.updated_at < now - KEY_LIFETIME)
+            ][:limit]
+            for task in old:
+                del self.tasks[task.id]
+            self._keys = {scope: made for scope, made in self._keys.items() if made[1] in self.tasks}
+            return len(old)
+
+    # InboxStore
+
+    async def receive(
+        self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
+    ) -> Effect | None:
+        """See `core.ports.InboxStore.receive`."""
+        async with self._transaction("receive"):
+            if update_id in self._updates:
+                return None
+            effect = judge(list(self._look_up(lookup)))
+            for change in effect.changes:
+                self._take(change)
+            for reply in effect.replies:
+                self._insert(reply)
+            self._updates.add(update_id)
+        return effect
+
+    async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
+        """See `core.ports.InboxStore.quarantine`."""
+        async with self._transaction("quarantine"):
+            self.set_aside.setdefault(raw if update_id is None else update_id, (reason, raw))
+
+    # Inside
+
+    @asynccontextmanager
+    async def _transaction(self, method: Method) -> AsyncIterator[None]:
+        """A turn of one's own; others get theirs before it and between the commit and the answer."""
+        self.calls[method] = self.calls.get(method, 0) + 1
+        await asyncio.sleep(0)
+        if self.down:
+            raise StorageUnavailable("The database cannot be reached. Nothing was done.", retry_after=3)
+        yield
+        if self._held.get(method):
+            held = self._held[method].pop(0)
+            held.arrived.set()
+            await held.released.wait()
+        await asyncio.sleep(0)
+
+    def _insert(self, task: Task) -> None:
+        self.tasks[task.id] = task
+        self.history.append(Entry(None, Change.to_state(task, jti=task.jti)))
+
+    def _take(self, change: Change) -> Task:
+        before, after = self.tasks[change.task.id], change.task
+        if before.state is not after.state and after.state not in SUCCESSORS[before.state]:
+            raise Forbidden(f"{after.id} goes from {before.state} to {after.state}.")
+        if before.decision is not None and before.decision != after.decision:
+            raise Forbidden(f"{after.id} was decided, and is decided again.")
+        self.tasks[after.id] = after
+        self.history.append(Entry(before.state, change))
+        return after
+
+    def _made_by(self, idempotency: Idempotency | None) -> Task | None:
+        made = None if idempotency is None else self._keys.get(_scope(idempotency))
+        if idempotency is None or made is None:
+            return None
+        fingerprint, task_id = made
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyMismatch("This key was used before with another body; use a new key.")
+        return self.tasks[task_id]
+
+    def _in(self, *states: TaskState) -> list[Task]:
+        return [task for task in self.tasks.values() if task.state in states]
+
+    def _deadlines(self) -> Iterator[datetime]:
+        for task in self.tasks.values():
+            if task.state is TaskState.QUEUED:
+                yield _due_at(task)
+            if task.state is TaskState.SENDING and task.lease is not None:
+                yield task.lease.until
+            if task.state in {TaskState.QUEUED, TaskState.ASKED}:
+                yield task.expires_at
+
+    def _look_up(self, lookup: Lookup | None) -> Iterator[Task]:
+        for task in reversed(list(self.tasks.values())):
+            match lookup:
+                case None:
+                    found = False
+                case ByToken():
+                    found = task.token == lookup.token
+                case ByMessage():
+                    found = _owns(task, lookup)
+                case _:
+                    # What is queued may never have been in the chat: words cannot be meant for it.
+                    visible = {TaskState.SENDING, TaskState.ASKED, TaskState.UNKNOWN}
+                    open_now = task.state in visible and isinstance(task.content, Question)
+                    found = open_now and task.chat.id == lookup.chat
+            if found:
+                yield task
+
+
+def _scope(idempotency: Idempotency) -> tuple[str, str, str]:
+    return idempotency.service, idempotency.route, idempotency.key
+
+
+def _id(task: Task) -> str:
+    return task.id
+
+
+def _due_at(task: Task) -> datetime:
+    return task.not_before or task.created_at
+
+
+def _expires_at(task: Task) -> datetime:
+    return task.expires_at
+
+
+def _owns(task: Task, lookup: ByMessage) -> bool:
+    """Whether a message is this task's own; an edit or a deletion names the message of another."""
+    if isinstance(task.content, Edit | Deletion):
+        return False
+    return task.chat.id == lookup.chat and lookup.message_id in task.message_ids
+
+
+def _fits(task: Task, wanted: TaskFilter) -> bool:
+    return (
+        task.service == wanted.service
+        and wanted.state in {None, task.state}
+        and wanted.kind in {None, task.kind}
+        and wanted.chat in {None, task.chat.id}
+        and (wanted.since is None or task.created_at >= wanted.since)
+        and (wanted.after is None or task.id < wanted.after)
+    )

@@ -1,0 +1,324 @@
+"""A world for gateways: one Telegram, one database, one clock, and processes that come and go.
+
+world = World()
+gateway = world.start()
+task = await gateway.ask("Deploy?", wait=0)
+await gateway.settled()
+await gateway.press("Deploy", by=ADA)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from core.asking import Asking, QuestionRequest
+from core.buttons import ButtonKey
+from core.deadlines import Timekeeper
+from core.drafting import Drafter
+from core.inbox import Inbox
+from core.messages import Edit, Message
+from core.policy import CommandRule, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
+from core.ports import GatewayIdentity, Idempotency
+from core.questions import Option, Person, Respondents, TextInput
+from core.sending import Sender
+from core.submitting import Submission, TaskDesk
+from core.tasks import Task
+from core.telling import MessageRequest, Telling
+from core.updates import ButtonPressed, CommandReceived, TextReceived
+from core.waiting import WaitingRoom
+from tests.fakes.clock import HandClock
+from tests.fakes.formatter import PlainFormatter
+from tests.fakes.messenger import ScriptedMessenger, Shown
+from tests.fakes.store import MemoryStore
+from tests.fakes.wakers import PromptWaker
+
+LONGEST_SEND: Final = 60.0
+"""Seconds of the loop's time after which `settled` gives up."""
+
+BOT: Final = 42
+ADA: Final = Person(815, "Ada L.", "ada")
+BEN: Final = Person(816, "Ben B.")
+EVE: Final = Person(666, "Eve", "eve")
+GROUP: Final = -1001234567890
+CHANNEL: Final = "@announcements"
+
+DEPLOY: Final = Option("deploy", "Deploy")
+CANCEL: Final = Option("cancel", "Cancel")
+YES_NO: Final = (DEPLOY, CANCEL)
+
+KEYS: Final = (
+    ButtonKey(1, b"an older key, thirty-two bytes.."),
+    ButtonKey(2, b"the newest key, thirty-two byte."),
+)
+
+POLICY: Final = Policy.build(
+    service_roles=[
+        ServiceRole(
+            "writer",
+            frozenset(
+                {
+                    "POST /v1/messages",
+                    "PATCH /v1/messages/{id}",
+                    "DELETE /v1/messages/{id}",
+                    "POST /v1/questions",
+                    "DELETE /v1/tasks/{id}",
+                }
+            ),
+            frozenset({"*"}),
+        ),
+        ServiceRole("narrow", frozenset({"POST /v1/messages", "POST /v1/questions"}), frozenset({ADA.id})),
+    ],
+    services=[
+        ServiceGrant("ci", frozenset({"writer", "narrow"})),
+        ServiceGrant("billing", frozenset({"writer"})),
+    ],
+    person_roles=[PersonRole("operator", frozenset({"deploy"})), PersonRole("nobody")],
+    commands=[CommandRule("deploy", "ci", "Deploys", "<environment>"), CommandRule("status", "ci")],
+    chats={"ops": GROUP, "ada": ADA.id},
+    people={ADA.id: frozenset({"operator"})},
+)
+
+CI: Final = Principal("ci", frozenset({"writer"}), "jti-of-ci")
+NARROW_CI: Final = Principal("ci", frozenset({"narrow"}), "jti-of-ci")
+BILLING: Final = Principal("billing", frozenset({"writer"}), "jti-of-billing")
+
+
+def key(name: str, fingerprint: str = "same body", route: str = "POST /v1/questions") -> Idempotency:
+    """An `Idempotency-Key` of the service `ci`."""
+    return Idempotency("ci", route, name, fingerprint)
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that outlives a process.
+
+    Attributes:
+        policy: what gateways of this world see as the policy; may be replaced.
+    """
+
+    clock: HandClock = field(default_factory=HandClock)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    messenger: ScriptedMessenger = field(default_factory=ScriptedMessenger)
+    formatter: PlainFormatter = field(default_factory=PlainFormatter)
+    waker: PromptWaker = field(default_factory=PromptWaker)
+    policy: Policy = POLICY
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _updates: itertools.count[int] = field(default_factory=lambda: itertools.count(9001))
+    _holders: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def start(self) -> Gateway:
+        """Another process of the same gateway."""
+        identity = GatewayIdentity(BOT, f"process-{next(self._holders)}", KEYS)
+        drafter = Drafter(identity, self.clock, lambda: f"{next(self._ids):026d}")
+        room = WaitingRoom()
+        self.waker.subscribe(room.wake)
+        sender = Sender(self.store, self.messenger, self.formatter, self.waker, drafter)
+        timekeeper = Timekeeper(self.store, self.store, sender)
+        sender.alarm = timekeeper.remember
+        desk = TaskDesk(self.store, room, sender)
+        return Gateway(self, room, sender, timekeeper, desk)
+
+    def next_update(self) -> int:
+        """An `update_id` that Telegram has not used yet."""
+        return next(self._updates)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One process: its core, and shorthands for what services and people do."""
+
+    world: World
+    room: WaitingRoom
+    sender: Sender
+    timekeeper: Timekeeper
+    desk: TaskDesk
+    username: str | None = "TelegateBot"
+
+    @property
+    def asking(self) -> Asking:
+        """The use case of questions."""
+        return Asking(lambda: self.world.policy, self.world.formatter, self.sender.drafter, self.desk)
+
+    @property
+    def telling(self) -> Telling:
+        """The use case of messages."""
+        return Telling(lambda: self.world.policy, self.world.formatter, self.sender.drafter, self.desk)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The use case of updates."""
+        return Inbox(
+            self.world.store,
+            lambda: self.world.policy,
+            self.sender.drafter,
+            self.sender,
+            lambda: self.username,
+        )
+
+    # What services do
+
+    async def ask(
+        self,
+        text: str = "Deploy?",
+        *,
+        chat: int | str = ADA.id,
+        options: tuple[Option, ...] = YES_NO,
+        written: TextInput | None = None,
+        respondents: Respondents | None = None,
+        on_expiry: str | None = None,
+        expires_in: int = 3600,
+        wait: float = 0.0,
+        idempotency: Idempotency | None = None,
+    ) -> Task:
+        """The service `ci` asks something."""
+        request = QuestionRequest(
+            chat,
+            Message(text),
+            options=options,
+            input=written,
+            respondents=respondents,
+            on_expiry=on_expiry,
+            expires_in=expires_in,
+        )
+        return await self.asking.ask(request, Submission(CI, wait, idempotency))
+
+    async def tell(
+        self,
+        text: str = "Hello",
+        *,
+        chat: int | str = ADA.id,
+        expires_in: int = 3600,
+        wait: float = 0.0,
+        idempotency: Idempotency | None = None,
+    ) -> Task:
+        """The service `ci` says something."""
+        request = MessageRequest(chat, Message(text), expires_in=expires_in)
+        return await self.telling.send(request, Submission(CI, wait, idempotency))
+
+    async def correct(self, message: Task, text: str, *, wait: float = 0.0) -> Task:
+        """The service `ci` gives a message another text."""
+        return await self.telling.edit(message.id, Edit(text), Submission(CI, wait))
+
+    async def withdraw(self, question: Task) -> Task:
+        """The service `ci` takes a question back."""
+        return await self.desk.cancel(question.id, CI, lambda _task: None)
+
+    # What people do
+
+    async def press(
+        self,
+        label: str,
+        *,
+        by: Person | None = ADA,
+        under: Shown | None = None,
+        chat: int | None = None,
+        update_id: int | None = None,
+    ) -> ButtonPressed:
+        """Somebody presses a button, under the last message or another; returns the update."""
+        shown = self.world.messenger.last if under is None else under
+        data = next(button.data for button in shown.first_buttons if button.text == label)
+        pressed = self.pressed(data or "", by=by, under=shown, chat=chat, update_id=update_id)
+        await self.inbox.take(pressed)
+        return pressed
+
+    def pressed(
+        self,
+        data: str,
+        *,
+        by: Person | None = ADA,
+        under: Shown | None = None,
+        chat: int | None = None,
+        update_id: int | None = None,
+    ) -> ButtonPressed:
+        """The update of a press with any data at all."""
+        shown = self.world.messenger.last if under is None else under
+        where = shown.chat if isinstance(shown.chat, int) else GROUP
+        number = self.world.next_update() if update_id is None else update_id
+        return ButtonPressed(
+            number, f"press-{number}", by, where if chat is None else chat, shown.message_id, data
+        )
+
+    async def write(
+        self, text: str, *, by: Person = ADA, chat: int | None = None, reply_to: int | None = None
+    ) -> TextReceived:
+        """Somebody writes something, in his or her own chat or another; returns the update."""
+        where = by.id if chat is None else chat
+        number = self.world.next_update()
+        written = TextReceived(number, by, where, where == by.id, number + 50_000, text, reply_to=reply_to)
+        await self.inbox.take(written)
+        return written
+
+    async def command(
+        self,
+        name: str,
+        *,
+        by: Person = ADA,
+        chat: int | None = None,
+        text: str = "",
+        addressed_to: str | None = None,
+    ) -> CommandReceived:
+        """Somebody sends a command; returns the update."""
+        where = by.id if chat is None else chat
+        number = self.world.next_update()
+        sent = CommandReceived(
+            number, by, where, where == by.id, number + 50_000, name, text, addressed_to=addressed_to
+        )
+        await self.inbox.take(sent)
+        return sent
+
+    # What a test needs
+
+    def row(self, task: Task) -> Task:
+        """The task as its row tells it now."""
+        return self.world.store.tasks[task.id]
+
+    def said(self) -> list[str]:
+        """Every message that was asked to be sent, in order."""
+        return [call.text for call in self.world.messenger.of("send")]
+
+    async def settled(self) -> None:
+        """Wait until nothing is being sent, edited or acknowledged any more."""
+        while self.sender._running:
+            _, late = await asyncio.wait(self.sender._running, timeout=LONGEST_SEND)
+            assert not late, "Something is still being sent; a call that hangs has to be released first."
+
+    async def pass_time(self, seconds: float) -> int:
+        """Let time pass, do what has come due and let it end; returns how many things were due."""
+        self.world.clock.advance(seconds)
+        due = await self.timekeeper.sweep()
+        await self.settled()
+        return due
+
+    async def sweep_room(self) -> None:
+        """Look once for hints that got lost, as each process does every two seconds."""
+        self.room.wake(await self.world.store.final_among(self.room.task_ids))
+
+    async def crash(self) -> None:
+        """End as `kill -9` does: nothing more is sent or stored, and nobody is told."""
+        running = list(self.sender._running)
+        for work in running:
+            work.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool], turns: int = 10_000) -> None:
+    """Give the others turns until something is true.
+
+    Raises:
+        AssertionError: it did not become true in so many turns.
+    """
+    for _ in range(turns):
+        if true():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("It did not happen, though everybody had many turns.")
+
+
+async def turns(number: int = 20) -> None:
+    """Give everybody who is ready some turns, to show afterwards that something did not happen."""
+    for _ in range(number):
+        await asyncio.sleep(0)

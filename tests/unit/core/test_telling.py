@@ -1,0 +1,137 @@
+"""Telling: a message is sent, corrected and taken back by the service that it belongs to."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import AlreadyFinal, ChatForbidden, Invalid, NotFound
+from core.messages import Edit, LinkButton, Message
+from core.submitting import Submission
+from core.tasks import TaskKind, TaskState
+from core.telling import MessageRequest
+from tests.fakes.formatter import PlainFormatter
+from tests.fakes.messenger import BLOCKED, UNCLEAR, Outcome
+from tests.fakes.world import ADA, BILLING, CI, GROUP, NARROW_CI, Gateway
+
+LINKS = ((LinkButton("Log", "https://ci.example/1"),),)
+
+
+async def test_a_message_becomes_a_task_with_everything_it_says(gateway: Gateway) -> None:
+    request = MessageRequest("ops", Message("Hello"), topic=7, expires_in=60, metadata={"build": "1234"})
+    task = await gateway.telling.send(request, Submission(CI, 25))
+    assert (task.kind, task.state, task.service, task.jti) == (
+        TaskKind.MESSAGE,
+        TaskState.SENT,
+        "ci",
+        CI.jti,
+    )
+    assert (task.chat.id, task.chat.alias, task.chat.topic) == (GROUP, "ops", 7)
+    assert task.metadata == {"build": "1234"}
+    assert task.token == b"", "Only buttons need a token."
+
+
+@pytest.mark.parametrize(
+    ("chat", "text", "pointer"),
+    [("nowhere", "Hello", "/chat"), (ADA.id, "BROKEN", "/text"), (ADA.id, "", "/text")],
+)
+async def test_what_does_not_validate_is_told_with_its_place(
+    gateway: Gateway, chat: int | str, text: str, pointer: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        await gateway.tell(text, chat=chat)
+    assert [problem.pointer for problem in caught.value.problems] == [pointer]
+    assert gateway.world.store.tasks == {}
+
+
+async def test_an_unknown_chat_does_not_hide_a_wrong_text(gateway: Gateway) -> None:
+    with pytest.raises(Invalid) as caught:
+        await gateway.tell("BROKEN", chat="nowhere")
+    assert [problem.pointer for problem in caught.value.problems] == ["/chat", "/text"]
+
+
+async def test_a_chat_that_no_role_names_is_forbidden(gateway: Gateway) -> None:
+    with pytest.raises(ChatForbidden):
+        await gateway.telling.send(MessageRequest(GROUP, Message("Hello")), Submission(NARROW_CI))
+    assert gateway.world.store.tasks == {}
+
+
+async def test_an_edit_is_a_task_of_its_own(gateway: Gateway) -> None:
+    message = await gateway.tell("Deploying", wait=25)
+    edit = await gateway.telling.edit(message.id, Edit("Deployed", buttons=LINKS), Submission(CI, 25))
+    assert (edit.kind, edit.state, edit.of) == (TaskKind.EDIT, TaskState.SENT, message.id)
+    assert gateway.world.messenger.last.text == "Deployed"
+    assert [button.url for button in gateway.world.messenger.last.buttons] == ["https://ci.example/1"]
+    assert gateway.row(message) == message
+
+
+async def test_a_deletion_is_a_task_of_its_own(gateway: Gateway) -> None:
+    message = await gateway.tell(wait=25)
+    deletion = await gateway.telling.delete(message.id, Submission(CI, 25))
+    assert (deletion.kind, deletion.state, deletion.of) == (TaskKind.DELETION, TaskState.SENT, message.id)
+    assert gateway.world.messenger.last.now is None
+
+
+async def test_a_deletion_that_telegram_refuses_fails_with_its_words(gateway: Gateway) -> None:
+    message = await gateway.tell(wait=25)
+    gateway.world.messenger.script(BLOCKED, verb="delete")
+    deletion = await gateway.telling.delete(message.id, Submission(CI, 25))
+    assert deletion.state is TaskState.FAILED
+    assert deletion.error is not None
+    assert deletion.error.error_code == 403
+
+
+async def test_an_edit_must_need_as_many_telegram_messages_as_before(gateway: Gateway) -> None:
+    gateway.world.formatter = gateway.sender.formatter = PlainFormatter(limit=10)
+    message = await gateway.tell("short", wait=25)
+    with pytest.raises(Invalid, match="does not validate") as caught:
+        await gateway.correct(message, "much longer than before")
+    (problem,) = caught.value.problems
+    assert problem.pointer == "/text"
+    assert "needs 3 Telegram messages and the message has 1" in problem.detail
+
+
+async def test_an_edit_with_broken_markup_is_refused(gateway: Gateway) -> None:
+    message = await gateway.tell(wait=25)
+    with pytest.raises(Invalid):
+        await gateway.correct(message, "BROKEN")
+
+
+async def test_nobody_corrects_another_service_s_message(gateway: Gateway) -> None:
+    message = await gateway.tell(wait=25)
+    for message_id in (message.id, "tsk_nothing"):
+        with pytest.raises(NotFound):
+            await gateway.telling.edit(message_id, Edit("Mine"), Submission(BILLING))
+        with pytest.raises(NotFound):
+            await gateway.telling.delete(message_id, Submission(BILLING))
+    assert gateway.world.messenger.last.text == "Hello"
+
+
+async def test_a_question_is_no_message(gateway: Gateway) -> None:
+    question = await gateway.ask()
+    await gateway.settled()
+    with pytest.raises(NotFound, match="This service has no message tsk_"):
+        await gateway.telling.delete(question.id, Submission(CI))
+    with pytest.raises(NotFound, match="This service has no message tsk_"):
+        await gateway.correct(question, "Not a question")
+
+
+async def test_a_role_that_names_only_sending_corrects_nothing(gateway: Gateway) -> None:
+    message = await gateway.telling.send(MessageRequest(ADA.id, Message("Hello")), Submission(NARROW_CI, 25))
+    with pytest.raises(ChatForbidden):
+        await gateway.telling.edit(message.id, Edit("Bye"), Submission(NARROW_CI))
+    with pytest.raises(ChatForbidden):
+        await gateway.telling.delete(message.id, Submission(NARROW_CI))
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(BLOCKED, "failed"), (UNCLEAR, "unknown")])
+async def test_a_message_that_is_not_known_to_be_there_cannot_be_corrected(
+    gateway: Gateway, outcome: Outcome, state: str
+) -> None:
+    gateway.world.messenger.script(outcome)
+    message = await gateway.tell(wait=25)
+    with pytest.raises(AlreadyFinal, match=f"This message is {state}") as caught:
+        await gateway.telling.delete(message.id, Submission(CI))
+    assert caught.value.task == message
+    with pytest.raises(AlreadyFinal, match=f"This message is {state}") as caught:
+        await gateway.correct(message, "Bye")
+    assert caught.value.task == message
