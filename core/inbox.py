@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from core import phrases
 from core.buttons import ButtonData
 from core.drafting import Drafter
+from core.errors import TelegramUnavailable
 from core.messages import Chat
 from core.policy import FOR_EVERY_PERSON, Policy
 from core.ports import InboxStore
@@ -53,6 +54,7 @@ class Inbox:
 
         Raises:
             StorageUnavailable: nothing was stored; Telegram has to bring the update again.
+            TelegramUnavailable: it names a bot, and the name of this one is not known yet; the same.
         """
         # Whoever brings the update may hang up: what is stored is still to be told to whoever is concerned.
         await asyncio.shield(self._take(update))
@@ -189,7 +191,10 @@ class Inbox:
             ours = command.name in FOR_EVERY_PERSON or command.name in self.policy().commands
             return command.private or ours
         username = self.username()
-        return username is not None and command.addressed_to == username.lower()
+        if username is None:
+            # Telegram brings it again; by then it has told who we are.
+            raise TelegramUnavailable(_NAME_UNKNOWN, retry_after=3)
+        return command.addressed_to == username.lower()
 
     def _command(self, command: CommandReceived) -> Effect:
         return self._say(command, self._command_reply(command, self.policy()))
@@ -220,6 +225,9 @@ class Inbox:
     def _say(self, to: TextReceived | CommandReceived, words: str) -> Effect:
         chat = Chat(to.chat, topic=to.topic)
         return Effect(replies=(self.drafter.reply(words, chat, to.message_id),))
+
+
+_NAME_UNKNOWN = "Telegram has not told the bot's name yet, so this command may be for another bot."
 
 
 def _notice(press: ButtonPressed, words: str, *, popup: bool) -> Effect:

@@ -42,6 +42,7 @@ ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
 
 _UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
 _LOST = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
+_STOPPED = Failure("telegram_unavailable", "The gateway stopped before it came to this.")
 _PAUSED = "Telegram has asked to wait before anything else is sent here."
 _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
 
@@ -64,6 +65,7 @@ class Sender:
     alarm: Callable[[datetime], None] = lambda _at: None
     _pauses: Pauses = field(default_factory=Pauses)
     _in_hand: dict[str, Task | None] = field(default_factory=dict)
+    _stopping: bool = False
     _closing: set[str] = field(default_factory=set)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _lanes: WeakValueDictionary[int | str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -109,10 +111,11 @@ class Sender:
         self._spawn(self._acknowledge(notice))
 
     async def stop(self, grace: float) -> None:
-        """Let what is being sent end, for at most `grace` seconds; then let go of it.
+        """Begin nothing more, and let what is being sent end for at most `grace` seconds; then let go of it.
 
         What is let go of stays `sending` in its row, until its lease runs out.
         """
+        self._stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         # What ends may begin something else: an answer's question is closed, for example.
@@ -139,6 +142,9 @@ class Sender:
 
     async def _take_turn(self, task: Task, *, sure: bool) -> None:
         now = self.drafter.clock.now()
+        if self._stopping:
+            await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
+            return
         pause_end = self._pauses.end(task.chat.id, now)
         if pause_end is not None:
             waits = NotReached(_PAUSED, retry_after=(pause_end - now).total_seconds())
@@ -358,6 +364,8 @@ class Sender:
         running = asyncio.create_task(_logged(work))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
+        # What is cancelled before its first step would otherwise never be awaited.
+        running.add_done_callback(lambda _done: work.close())
 
 
 async def _logged(work: Coroutine[object, object, None]) -> None:

@@ -154,7 +154,7 @@ class OptionBody(Body):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you get as `choice`.")]
     label: Annotated[str, Field(min_length=1, max_length=64, description="What the person reads."), STORABLE]
     style: Style | None = None
-    reason: Annotated[Literal[False], _only(built=False)] = False
+    reason: Annotated[bool, _only(built=False), Field(json_schema_extra={"const": False})] = False
 
 
 class InputBody(Body):

@@ -110,7 +110,7 @@ class Gateway:
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> Gateway:
         """Open what has to be open, and start the loops; the stack closes everything again."""
-        policy = PolicyFile(settings.permissions_file, settings.person_roles)
+        policy = PolicyFile.opened(settings.permissions_file, settings.person_roles)
         settings.require_signing_key(services_have_keys=bool(policy.current.keys))
         lock_wait = settings.shutdown_grace + _LOCK_EXTRA
         opened = open_sqlite(settings.database_path, settings.bot_id, lock_wait=lock_wait)

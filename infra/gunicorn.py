@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import TelegateError
 from infra.logs import configure_logging
+from infra.policy_file import PolicyFile
 from infra.server import BACKLOG
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError, TlsFiles
 from infra.worker import BAD_START, GunicornLogger, tell_bad_start
 
 if TYPE_CHECKING:
@@ -27,20 +28,26 @@ _log = logging.getLogger("telegate.settings")
 
 
 def _start() -> tuple[Settings, ReloadingTls | None]:
-    """Read the settings, set the log up, load the certificate; end the process when one of them is wrong."""
+    """Read settings, policy and certificate, set the log up; end the process when one of them is wrong."""
     try:
         chosen = Settings.from_environment()
         configure_logging(log_format=chosen.log_format, level=chosen.log_level, secrets=chosen.secrets)
         for warning in chosen.warnings:
             _log.warning(warning, extra={"action": "settings_warning"})
-        if chosen.tls is None:
-            return chosen, None
-        from infra.tls import ReloadingTls  # noqa: PLC0415 - only with TLS
-
-        return chosen, ReloadingTls(chosen.tls.certificate, chosen.tls.key)
+        PolicyFile.opened(chosen.permissions_file, chosen.person_roles)
+        return chosen, None if chosen.tls is None else _load_tls(chosen.tls)
     except TelegateError as error:
         tell_bad_start(error)
         sys.exit(BAD_START)
+
+
+def _load_tls(files: TlsFiles) -> ReloadingTls:
+    from infra.tls import ReloadingTls, TlsError  # noqa: PLC0415 - only with TLS
+
+    try:
+        return ReloadingTls(files.certificate, files.key)
+    except TlsError as error:
+        raise SettingsError([f"TLS_CERT_FILE and TLS_KEY_FILE cannot be used. {error.detail}"]) from error
 
 
 def _memory_folder() -> str | None:
@@ -73,8 +80,9 @@ keyfile = None if _chosen.tls is None else str(_chosen.tls.key)
 
 
 def pre_fork(server: Any, worker: GatewayWorker) -> None:
-    """Give a new worker the newest good certificate (gunicorn's hook, in the master)."""
+    """Give a new worker the newest good certificate and policy (gunicorn's hook, in the master)."""
     del server
+    PolicyFile.opened(_chosen.permissions_file, _chosen.person_roles)
     if _tls is not None:
         _tls.refresh()
         worker.tls = _tls

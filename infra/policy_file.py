@@ -128,6 +128,23 @@ class PolicyFile:
         self._seen = _look(path)
         self.current = load_policy(path, people, allow_http_addresses=allow_http_addresses)
 
+    @classmethod
+    def opened(cls, path: Path, people: Mapping[int, frozenset[str]]) -> PolicyFile:
+        """The file as this process has read it last, or the process that it was forked from.
+
+        A worker that is started anew while the file is broken (by SIGHUP, or because one died) has the
+        old rules this way, instead of not starting.
+
+        Raises:
+            PolicyFileError: the file cannot be used, and there is no older version.
+        """
+        asked_for = (path, frozenset(people.items()))
+        if asked_for in _opened:
+            _opened[asked_for].check_for_change()
+        else:
+            _opened[asked_for] = cls(path, people)
+        return _opened[asked_for]
+
     def on_change(self, callback: Callable[[Policy], None]) -> None:
         """Call this with each new policy, after it has become the current one."""
         self._callbacks.append(callback)
@@ -185,6 +202,9 @@ class PolicyFile:
                 ],
             },
         )
+
+
+_opened: dict[tuple[Path, frozenset[tuple[int, frozenset[str]]]], PolicyFile] = {}
 
 
 def _read(path: Path) -> str:

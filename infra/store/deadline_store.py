@@ -22,7 +22,7 @@ SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not
 ORDER BY COALESCE(not_before, 0), id LIMIT $3
 """  # noqa: S608 -- constants only
 _ABANDONED = f"""
-SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) < $2
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) <= $2
 ORDER BY COALESCE(lease_until, 0), id LIMIT $3
 """  # noqa: S608 -- constants only
 _UNCLOSED = f"""

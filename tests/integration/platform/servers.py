@@ -28,6 +28,7 @@ LIMIT = 20.0
 ENOUGH = {
     "BOT_TOKEN": "123456789:canary-bot-token_0123456789",
     "JWT_SECRET": "canary-jwt-secret-0123456789abcdef",
+    "PERMISSIONS_FILE": str(Path(__file__).parents[3] / "permissions.yaml"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from core import phrases
 from core.buttons import ButtonData
-from core.errors import StorageUnavailable
+from core.errors import StorageUnavailable, TelegramUnavailable
 from core.messages import Chat
 from core.questions import Person, Respondents, TextInput
 from core.tasks import Task, TaskState
@@ -375,9 +375,13 @@ async def test_in_a_group_only_commands_for_this_bot_are_answered(
     assert bool(gateway.said()) is answered
 
 
-async def test_a_command_for_a_name_is_not_ours_as_long_as_we_do_not_know_our_own(gateway: Gateway) -> None:
+async def test_a_command_for_a_name_is_to_come_again_as_long_as_we_do_not_know_our_own(
+    gateway: Gateway,
+) -> None:
     gateway.username = None
-    await gateway.command("help", chat=GROUP, addressed_to="telegatebot")
+    with pytest.raises(TelegramUnavailable) as refused:
+        await gateway.command("help", chat=GROUP, addressed_to="telegatebot")
+    assert refused.value.retry_after == 3
     await gateway.settled()
     assert gateway.said() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from dataclasses import replace
 from datetime import timedelta
@@ -730,6 +731,15 @@ async def test_stopping_lets_what_follows_from_the_last_send_end_too(gateway: Ga
     await stopping
     assert not gateway.sender._running, "The closing is still under way."
     assert gateway.row(task).closed
+
+
+async def test_stopping_without_any_grace_drops_what_has_not_begun_without_a_trace(gateway: Gateway) -> None:
+    task = gateway.sender.drafter.draft(Message("Hello"), service="ci", chat=Chat(ADA.id), expires_in=60)
+    await gateway.world.store.add(task, None)
+    gateway.sender.begin(task)
+    await gateway.sender.stop(0)
+    gc.collect()
+    assert gateway.said() == []
 
 
 async def test_stopping_with_nothing_to_do_returns_at_once(gateway: Gateway) -> None:
