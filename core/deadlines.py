@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from core.errors import StorageUnavailable
 from core.ports import Clock, DeadlineStore, TaskStore
 from core.sending import Sender
 from core.tasks import Change, Failure, Task, TaskState
+
+T = TypeVar("T")
 
 log = logging.getLogger("telegate.deadlines")
 
@@ -67,7 +71,7 @@ class Timekeeper:
         done = 0
         more = True
         while more:
-            some, more = await self._sweep_once()
+            some, more = await _to_its_end(self._sweep_once())
             done += some
         return done
 
@@ -123,6 +127,16 @@ class Timekeeper:
 
     def _now(self) -> datetime:
         return self.sender.drafter.clock.now()
+
+
+async def _to_its_end(work: Coroutine[object, object, T]) -> T:
+    """Await it, and on cancellation still let it end: what was taken from the database must be begun."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def _end_of(task: Task, now: datetime) -> Change | None:

@@ -1,0 +1,102 @@
+"""What the contract has and this version has not is refused by name: never ignored, never half done."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.contract import Json
+from tests.acceptance.gateway import Gate, Service, message, question
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FIELDS_OF_BOTH: list[tuple[Json, str]] = [
+    ({"attachments": [{"kind": "photo", "url": "https://example.com/a.png"}]}, "/attachments"),
+    ({"callback": {"url": "https://ci.example.com/telegram"}}, "/callback"),
+    ({"on_unknown": "resend"}, "/on_unknown"),
+]
+FIELDS_OF_QUESTIONS: list[tuple[Json, str]] = [
+    ({"exclude": [815]}, "/exclude"),
+    ({"quorum": 2}, "/quorum"),
+    ({"reminders": [60]}, "/reminders"),
+    ({"escalate": {"after": 60, "chat": "ops", "respondents": {"anyone": True}}}, "/escalate"),
+    ({"input": {"type": "number"}}, "/input/type"),
+    ({"input": {"type": "integer", "min": 1, "max": 9}}, "/input/type"),
+    ({"input": {"type": "date"}}, "/input/type"),
+    ({"input": {"type": "email"}}, "/input/type"),
+    ({"input": {"type": "pattern", "pattern": "[a-z]+"}}, "/input/type"),
+    ({"input": {"type": "file"}}, "/input/type"),
+    ({"input": {"type": "location"}}, "/input/type"),
+    ({"input": {"type": "text", "pattern": "[a-z]+"}}, "/input/pattern"),
+    ({"options": [{"id": "no", "label": "No", "reason": True}]}, "/options/0/reason"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer"), FIELDS_OF_BOTH)
+async def test_a_message_with_a_field_that_is_not_built_is_refused(
+    gate: Gate, service: Service, fields: Json, pointer: str
+) -> None:
+    ada = gate.person()
+    response = await service.send(message(ada, **fields))
+    assert any(found.startswith(pointer) for found in response.pointers()), response.told()
+    assert gate.sends(ada) == 0
+
+
+@pytest.mark.parametrize(("fields", "pointer"), [*FIELDS_OF_BOTH, *FIELDS_OF_QUESTIONS])
+async def test_a_question_with_a_field_that_is_not_built_is_refused(
+    gate: Gate, service: Service, fields: Json, pointer: str
+) -> None:
+    ada = gate.person()
+    response = await service.ask(question(ada, **fields))
+    assert any(found.startswith(pointer) for found in response.pointers()), response.told()
+    assert gate.sends(ada) == 0
+
+
+async def test_values_that_mean_what_this_version_does_are_taken(gate: Gate, service: Service) -> None:
+    ada = gate.person()
+    options = [{"id": "no", "label": "No", "reason": False, "style": None}]
+    asked = await service.asked(question(ada, options=options, on_unknown="report"))
+    assert asked["state"] == "asked"
+    assert (await service.send(message(ada, on_unknown="report"))).task(200)["state"] == "sent"
+
+
+ROUTES = [
+    ("GET", "/v1/tasks/tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H/events"),
+    ("POST", "/v1/telegram/setChatTitle"),
+    ("GET", "/v1/files/BQACAgIAAx"),
+    ("GET", "/v1/chats"),
+    ("POST", "/v1/broadcasts"),
+    ("GET", "/v1/commands/events"),
+    ("POST", "/v1/commands/cmd_01K3ZQ8T7M9V5B2N4C6D8F0G1H/replies"),
+    ("POST", "/v1/sweep"),
+    ("GET", "/metrics"),
+]
+PUBLIC_ROUTES = [("GET", "/docs"), ("GET", "/.well-known/telegate.json")]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_route_that_is_not_built_says_so_to_whom_it_would_serve(
+    gate: Gate, service: Service, method: str, path: str
+) -> None:
+    body: Json = {} if method == "POST" else None
+    (await service.call(method, path, body)).problem("not_built")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_route_that_is_not_built_is_authenticated_and_authorized_first(
+    gate: Gate, service: Service, method: str, path: str
+) -> None:
+    assert (await gate.request(method, path)).problem("unauthenticated")
+    (await service.with_roles("reader").call(method, path)).problem("forbidden")
+
+
+@pytest.mark.parametrize(("method", "path"), PUBLIC_ROUTES)
+async def test_a_public_route_that_is_not_built_says_so_to_everybody(
+    gate: Gate, method: str, path: str
+) -> None:
+    (await gate.request(method, path)).problem("not_built")
+
+
+@pytest.mark.parametrize("method", ["broadcast", "call", "chats"])
+async def test_a_command_for_what_is_not_built_is_refused(gate: Gate, service: Service, method: str) -> None:
+    response = await service.call("POST", "/enqueue_command", {"command": method, "arguments": {}})
+    assert response.status in {422, 501}, response.told()
