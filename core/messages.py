@@ -49,21 +49,21 @@ class Message:
     Attributes:
         text: as the service wrote it, in `format`; 1 to 32,768 characters.
         reply_to: the Telegram message id that this answers, or None.
-        reply_required: whether it fails when what it answers is gone.
         buttons: rows of link buttons.
         silent: whether it comes without a sound.
         protect: whether forwarding and saving are off.
         preview: whether links in it get a preview.
+        reply_required: whether it fails when what `reply_to` names is gone.
     """
 
     text: str
     format: Format = Format.PLAIN
     reply_to: int | None = None
-    reply_required: bool = True
     buttons: tuple[tuple[LinkButton, ...], ...] = ()
     silent: bool = False
     protect: bool = False
     preview: bool = False
+    reply_required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

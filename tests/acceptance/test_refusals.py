@@ -59,7 +59,12 @@ WRONG_CLAIMS: list[Json] = [
 ]
 
 
-@pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=json.dumps)
+def told_without_times(claims: Json) -> str:
+    """The same in every process: a test's name must not tell when it was collected."""
+    return json.dumps({name: "later" if isinstance(value, int) else value for name, value in claims.items()})
+
+
+@pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=told_without_times)
 async def test_t6_a_token_with_a_wrong_claim_is_invalid(gate: Gate, claims: Json) -> None:
     payload = {"sub": "service-1", **claims}
     now = int(time.time())
