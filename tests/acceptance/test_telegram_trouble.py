@@ -250,45 +250,6 @@ async def test_f6_f7_a_telegram_that_hangs_is_given_twenty_seconds_and_other_cha
     assert [gate.sends(each) for each in (ada, grace, alan)] == [2, 1, 1]
 
 
-# Too much
-
-
-async def test_f1_a_chat_that_is_told_to_wait_waits_and_others_do_not(gate: Gate, service: Service) -> None:
-    ada, grace = gate.person(), gate.person()
-    gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=2)
-    response = await service.send(message(ada), prefer="wait=1", key="k")
-    task = response.task(202)
-    assert (task["state"], bool(task["error"]["detail"])) == ("queued", True)
-    assert (await service.send(message(grace))).task(200)["state"] == "sent"
-    behind = service.sending(message(ada, "Behind it"))
-    assert (await service.send(message(ada), key="k")).task(200)["state"] == "sent"
-    assert (await behind).task(200)["state"] == "sent"
-    first, *later = gate.sandbox.calls.of("sendMessage", ada.id)
-    assert len(later) == 2
-    assert all(call.monotonic - first.monotonic >= 2 for call in later)
-
-
-async def test_f1_a_question_waits_out_the_flood_and_is_asked_once(gate: Gate, service: Service) -> None:
-    ada = gate.person()
-    gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=1)
-    asking = service.asking(question(ada))
-    await ada.taps(await gate.next_message(ada), "Yes")
-    assert (await asking).task(200)["answer"]["choice"] == "yes"
-    assert len(gate.sandbox.chat(ada.id).messages) == 1
-
-
-async def test_f2_two_chats_told_to_wait_make_the_whole_bot_wait(gate: Gate, service: Service) -> None:
-    ada, grace, alan = gate.person(), gate.person(), gate.person()
-    for each in (ada, grace):
-        gate.sandbox.fault("too_many_requests", method="sendMessage", chat=each.id, retry_after=3)
-    await asyncio.gather(*(service.send(message(each), prefer="wait=1") for each in (ada, grace)))
-    accepted = (await service.send(message(alan), prefer="respond-async")).task(202)
-    await service.until(accepted["id"], "sent")
-    refused = [gate.sandbox.calls.of("sendMessage", each.id)[0] for each in (ada, grace)]
-    call = gate.sandbox.calls.of("sendMessage", alan.id)[0]
-    assert call.monotonic - max(each.monotonic for each in refused) >= 2.9
-
-
 # Telegram says no
 
 
