@@ -21,18 +21,20 @@ _SHORTEST_REDACTED = 6
 _DEEPEST = 6
 
 # What a secret looks like, for those that nobody registered: bot tokens in Telegram's addresses, JWTs,
-# and the value of `Authorization` however a library prints its headers.
-_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"\bbot[0-9]+(?::|%3[Aa])[A-Za-z0-9_-]+"), f"bot{_HIDDEN}"),
-    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _HIDDEN),
+# and the value of `Authorization` however a library prints its headers. Before each stands a part of
+# it in small letters: looking for that first costs a hundredth of the search, and few lines hold any.
+_PATTERNS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
+    ("bot", re.compile(r"\bbot[0-9]+(?::|%3[Aa])[A-Za-z0-9_-]+"), f"bot{_HIDDEN}"),
+    ("eyj", re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _HIDDEN),
     (
+        "authorization",
         re.compile(
             r"(?i)(\b(?:proxy-)?authorization\b['\"]?\s*[:=,]\s*(?:b?['\"])?(?:(?:bearer|basic|digest)\s+)?)"
             r"(?!\(hidden\))[^\s'\",;)\]}]+"
         ),
         rf"\1{_HIDDEN}",
     ),
-    (re.compile(r"(?i)\b(bearer\s+)(?!\(hidden\))[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_HIDDEN}"),
+    ("bearer", re.compile(r"(?i)\b(bearer\s+)(?!\(hidden\))[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_HIDDEN}"),
 )
 
 # Loggers that say too much below these levels: addresses with tokens in them, whole payloads.
@@ -74,10 +76,12 @@ class Redaction:
 
     def clean(self, text: str) -> str:
         """The text without secrets."""
-        if self._pattern is not None:
+        if self._pattern is not None and any(secret in text for secret in self._known):
             text = self._pattern.sub(_HIDDEN, text)
-        for pattern, replacement in _PATTERNS:
-            text = pattern.sub(replacement, text)
+        lower = text.lower()
+        for part, pattern, replacement in _PATTERNS:
+            if part in lower:
+                text = pattern.sub(replacement, text)
         return text
 
     def clean_value(self, value: object, depth: int = 0) -> object:
