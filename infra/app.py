@@ -64,7 +64,7 @@ async def create_app() -> GatewayRunner:
         app.on_shutdown.append(gateway.drain)
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
-        return make_runner(app, settings, log_requests=False)
+        return make_runner(app, settings)
 
 
 def served_endpoints() -> frozenset[str]:

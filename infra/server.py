@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -23,7 +22,6 @@ from aiohttp.web_runner import BaseSite
 from infra.settings import Settings
 
 _log = logging.getLogger("telegate.server")
-_access_log = logging.getLogger("telegate.access")
 
 BACKLOG: Final = 2048
 LONGEST_HEADER: Final = 8190
@@ -31,7 +29,6 @@ MOST_HEADERS: Final = 128
 
 _MOST_REFUSALS_AT_ONCE = 100
 _OTHER_FILES = 200
-_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,35 +286,6 @@ class GatewayServer(web.Server):
             self._loop.call_later(self._sweep_every, self._sweep)
 
 
-class RequestLog(AbstractAccessLogger):
-    """One line per answered request: never a query, never a header."""
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line; probes of the platform are only for `LOG_LEVEL=debug`."""
-        level = logging.DEBUG if request.path in _PROBES else logging.INFO
-        self.logger.log(
-            level,
-            "%s %s was answered %d in %.0f ms.",
-            request.method,
-            request.path,
-            response.status,
-            time * 1000,
-            extra={
-                "action": "request",
-                "method": request.method,
-                "path": request.path,
-                "status": response.status,
-                "duration_ms": round(time * 1000, 2),
-                "remote": request.remote,
-            },
-        )
-
-    @property
-    def enabled(self) -> bool:
-        """Whether such lines are written at all."""
-        return self.logger.isEnabledFor(logging.INFO)
-
-
 class GatewayRunner(web.AppRunner):
     """Runs the application on a `GatewayServer`."""
 
@@ -351,9 +319,7 @@ class GatewayRunner(web.AppRunner):
         super()._reg_site(site)
 
 
-def make_runner(
-    app: web.Application, settings: Settings, *, limits: Limits | None = None, log_requests: bool = True
-) -> GatewayRunner:
+def make_runner(app: web.Application, settings: Settings, *, limits: Limits | None = None) -> GatewayRunner:
     """The runner that gunicorn's worker, and the tests, serve the application with.
 
     A handler is cancelled when its client goes away: what must happen once does not live in handlers, and
@@ -365,7 +331,6 @@ def make_runner(
         app: the application.
         settings: for `SHUTDOWN_GRACE` and `MAX_CONNECTIONS`.
         limits: other limits than those of the settings, for tests.
-        log_requests: whether to write one line per request (`telegate.access`).
     """
     if limits is None:
         limits = Limits(connections=affordable_connections(settings.max_connections))
@@ -379,8 +344,7 @@ def make_runner(
         max_line_size=LONGEST_HEADER,
         max_field_size=LONGEST_HEADER,
         max_headers=MOST_HEADERS,
-        access_log_class=RequestLog,
-        access_log=_access_log if log_requests else None,
+        access_log=None,
     )
 
 

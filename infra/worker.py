@@ -65,7 +65,7 @@ class GatewayWorker(aiohttp.GunicornUVLoopWebWorker):
 class GunicornLogger(Logger):  # type: ignore[misc]  # gunicorn brings no types
     """gunicorn's own lines, in our format and without secrets; its access log stays silent.
 
-    Platforms force `--access-logfile -`; our own line per request is written by `infra.server`.
+    Platforms force `--access-logfile -`; our own line per request is written by `handlers.middlewares`.
     """
 
     def setup(self, cfg: Any) -> None:

@@ -328,21 +328,6 @@ async def test_a_failed_start_closes_what_it_had_opened(serve: Serve) -> None:
     assert closed == ["closed"]
 
 
-async def test_each_answered_request_is_one_line_without_its_query(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "telegate.access")
-    async with serve(application(), PATIENT) as running:
-        client = await running.connect()
-        client.send("POST /echo?secret=canary HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
-        await client.answer()
-        client.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        await client.answer()
-    (record,) = [record for record in caplog.records if record.name == "telegate.access"]
-    assert (record.__dict__["path"], record.__dict__["status"]) == ("/echo", 200)
-    assert "canary" not in caplog.text
-
-
 def test_the_limit_on_open_files_bounds_the_connections(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
