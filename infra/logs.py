@@ -74,6 +74,11 @@ class Redaction:
         longest_first = sorted(self._known, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
+    def suspects(self, text: str) -> bool:
+        """Whether `clean` might change the text; quick, since nearly no line holds anything."""
+        lower = text.lower()
+        return any(secret in text for secret in self._known) or any(part in lower for part, *_ in _PATTERNS)
+
     def clean(self, text: str) -> str:
         """The text without secrets."""
         if self._pattern is not None and any(secret in text for secret in self._known):
@@ -98,6 +103,8 @@ class Redaction:
 
 
 redaction: Final = Redaction()
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+_PLAIN: Final = (str, int, float, bool, type(None))
 _request_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_request_id_source`
 
 
@@ -132,13 +139,17 @@ class JsonFormatter(logging.Formatter):
             "time": _timestamp(record).replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redaction.clean(record.getMessage()),
+            "message": record.getMessage(),
         }
         for name, value in _extras(record).items():
-            line.setdefault(name, redaction.clean_value(value))
+            line.setdefault(name, value)
         if text := _exception_text(record):
             line["exception"] = text
-        return json.dumps(line, ensure_ascii=False)
+        if not record.exc_info and all(isinstance(value, _PLAIN) for value in line.values()):
+            texts = "\n".join([value for value in line.values() if isinstance(value, str)])
+            if not redaction.suspects(texts):
+                return _encode(line)
+        return _encode({name: redaction.clean_value(value) for name, value in line.items()})
 
 
 class TextFormatter(logging.Formatter):
@@ -216,6 +227,8 @@ def configure_logging(
         stream: where to write; None means stderr.
     """
     stream = sys.stderr if stream is None else stream
+    # Nothing of this is in our lines.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     redaction.register(secrets)
     handler = LogHandler(stream)
     handler.setFormatter(_formatter(log_format, stream))
