@@ -1,0 +1,1 @@
+"""Servers to compare with: what somebody would write without Telegate."""
