@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
+from pydantic_core import to_json
 
 from core.tasks import Task, TaskState
 from handlers.documents import task_document
@@ -20,7 +20,7 @@ _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.UNKNOWN})
 
 def json_response(document: Any, *, status: int = 200) -> web.Response:
     """A document as JSON, in UTF-8 as it is, with a line's end for whoever reads it in a terminal."""
-    body = (json.dumps(document, ensure_ascii=False) + "\n").encode()
+    body = to_json(document) + b"\n"
     return web.Response(status=status, body=body, content_type="application/json")
 
 

@@ -21,7 +21,7 @@ async def send_message(request: web.Request) -> web.Response:
 async def answer_message(request: web.Request, body: JsonBody) -> web.Response:
     """Send the message that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.SEND, body.fingerprint)
+    how = submission(request, preferred.wait, telling.SEND, lambda: body.fingerprint)
     wanted = parse_body(body, MessageBody).request()
     return task_answer(request, await request.app[SERVICES].telling.send(wanted, how), preferred)
 
@@ -31,7 +31,7 @@ async def edit_message(request: web.Request) -> web.Response:
     message_id = request.match_info["id"]
     body = await read_json(request)
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.EDIT, _of(message_id, body.fingerprint))
+    how = submission(request, preferred.wait, telling.EDIT, lambda: _of(message_id, body.fingerprint))
     edit = parse_body(body, EditBody).edit()
     return task_answer(request, await request.app[SERVICES].telling.edit(message_id, edit, how), preferred)
 
@@ -40,7 +40,7 @@ async def delete_message(request: web.Request) -> web.Response:
     """Take a message away."""
     message_id = request.match_info["id"]
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.DELETE, _of(message_id, ""))
+    how = submission(request, preferred.wait, telling.DELETE, lambda: _of(message_id, ""))
     return task_answer(request, await request.app[SERVICES].telling.delete(message_id, how), preferred)
 
 

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -170,8 +171,13 @@ def _is_local(request: web.Request) -> bool:
     peer = None if request.transport is None else request.transport.get_extra_info("peername")
     if not peer:
         return True  # a UNIX socket
+    return _is_loopback(peer[0])
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(peer[0]).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 

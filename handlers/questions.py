@@ -19,6 +19,6 @@ async def ask_question(request: web.Request) -> web.Response:
 async def answer_question(request: web.Request, body: JsonBody) -> web.Response:
     """Ask the question that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, asking.ENDPOINT, body.fingerprint)
+    how = submission(request, preferred.wait, asking.ENDPOINT, lambda: body.fingerprint)
     wanted = parse_body(body, QuestionBody).request()
     return task_answer(request, await request.app[SERVICES].asking.ask(wanted, how), preferred)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -107,7 +107,7 @@ def parse_json(raw: bytes) -> Any:
         Malformed: with what is wrong and where.
     """
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8: byte {error.start} makes no sense.") from error
     except json.JSONDecodeError as error:
@@ -164,7 +164,7 @@ def preference(request: web.Request, default: float) -> Preference:
     return Preference(wait, f"wait={wait:.0f}")
 
 
-def submission(request: web.Request, wait: float, route: str, fingerprint: str) -> Submission:
+def submission(request: web.Request, wait: float, route: str, fingerprint: Callable[[], str]) -> Submission:
     """How a service wants its new task to be handled.
 
     Raises:
@@ -176,7 +176,7 @@ def submission(request: web.Request, wait: float, route: str, fingerprint: str) 
         return Submission(principal, wait)
     if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise Malformed("Idempotency-Key takes one value of 1 to 255 printable ASCII characters.")
-    return Submission(principal, wait, Idempotency(principal.service, route, keys[0], fingerprint))
+    return Submission(principal, wait, Idempotency(principal.service, route, keys[0], fingerprint()))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -245,3 +245,6 @@ def _sentence(entry: Mapping[str, Any]) -> str:
         return _SENTENCES[entry["type"]].format(**entry.get("ctx", {}))
     message: str = entry["msg"]
     return message if message.endswith(".") else f"{message}."
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
