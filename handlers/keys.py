@@ -89,4 +89,5 @@ class Services:
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+ENDPOINT: web.RequestKey[str] = web.RequestKey("endpoint", str)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)

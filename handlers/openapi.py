@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from core.policy import FOR_EVERY_SERVICE, PUBLIC
+from handlers.admission import PROBED
 from handlers.answers import json_response
 from handlers.documents import TaskDocument, TaskListDocument
 from handlers.keys import SERVICES
-from handlers.middlewares import PROBED
 from handlers.problems import STATUSES, TITLES
 from handlers.routing import ROUTE_TABLE, Answers, Route
 

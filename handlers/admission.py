@@ -1,0 +1,110 @@
+"""Who may pass: a request has to name a path that exists, over TLS, as a service that may use it."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import web
+
+from core.errors import MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
+from core.policy import FOR_EVERY_SERVICE, PUBLIC
+from handlers.keys import ENDPOINT, PRINCIPAL, SERVICES
+
+PROBED: Final = frozenset({"/healthz", "/readyz"})
+"""Platforms probe these in plain HTTP; they tell nothing."""
+
+
+def refuse_unknown_paths(request: web.Request) -> None:
+    """A path or method that does not exist is told before anything else is looked at."""
+    missing = request.match_info.http_exception
+    if isinstance(missing, web.HTTPMethodNotAllowed):
+        allowed = sorted(missing.allowed_methods)
+        detail = f"{request.path} has no {request.method}; it has {', '.join(allowed)}."
+        raise MethodNotAllowed(detail, allowed=allowed)
+    if missing is not None:
+        raise NotFound("There is no such path; /openapi.json lists them all.")
+    request[ENDPOINT] = endpoint_of(request)
+
+
+def require_tls(request: web.Request) -> None:
+    """Refuse plain HTTP from anywhere but this machine; a redirect would already have leaked the token."""
+    if request.path not in PROBED and not _is_secure(request, request.app[SERVICES].limits.trusted_proxies):
+        raise TlsRequired(
+            "Use https. If a router in front of the gateway ends TLS, set TRUSTED_PROXIES to the number "
+            "of such routers, so that their X-Forwarded-Proto counts."
+        )
+
+
+def authenticate(request: web.Request) -> None:
+    """Find out which service this is, on every path that is not public."""
+    if request[ENDPOINT] not in PUBLIC:
+        request[PRINCIPAL] = request.app[SERVICES].authenticate(_bearer_token(request))
+
+
+def authorize(request: web.Request) -> None:
+    """Let a service use only what its roles name, default deny, and not faster than its rate."""
+    endpoint = request[ENDPOINT]
+    if endpoint in PUBLIC:
+        return
+    services = request.app[SERVICES]
+    principal = request[PRINCIPAL]
+    policy = services.policy()
+    if endpoint not in FOR_EVERY_SERVICE:
+        policy.require_endpoint(principal, endpoint)
+    rate = policy.services[principal.service].rate
+    if rate is not None:
+        services.allowances.take(principal.service, rate)
+
+
+CHECKS: Final = (refuse_unknown_paths, require_tls, authenticate, authorize)
+"""In the order in which the contract tells refusals."""
+
+
+def endpoint_of(request: web.Request) -> str:
+    """The request's route as permissions.yaml writes it, for example `GET /v1/tasks/{id}`."""
+    resource = request.match_info.route.resource
+    path = request.path if resource is None else resource.canonical
+    method = "GET" if request.method == "HEAD" else request.method
+    return f"{method} {path}"
+
+
+def _bearer_token(request: web.Request) -> str:
+    values = request.headers.getall("Authorization", [])
+    scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Send a token: Authorization: Bearer <JWT>.", reason="missing")
+    return token.strip()
+
+
+def _is_secure(request: web.Request, trusted_proxies: int) -> bool:
+    if request.transport is not None and request.transport.get_extra_info("ssl_object") is not None:
+        return True
+    if trusted_proxies and _forwarded_protocol(request, trusted_proxies) == "https":
+        return True
+    return _is_local(request)
+
+
+def _forwarded_protocol(request: web.Request, trusted_proxies: int) -> str | None:
+    """What the outermost trusted router saw; values further left were written by whoever is outside."""
+    told = ",".join(request.headers.getall("X-Forwarded-Proto", [])).split(",")
+    return told[-trusted_proxies].strip().lower() if len(told) >= trusted_proxies else None
+
+
+def _is_local(request: web.Request) -> bool:
+    """Whether this came from this machine, and not through a router on it."""
+    if any(name.lower().startswith(("x-forwarded-", "forwarded")) for name in request.headers):
+        return False
+    peer = None if request.transport is None else request.transport.get_extra_info("peername")
+    if not peer:
+        return True  # a UNIX socket
+    return _is_loopback(peer[0])
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
