@@ -376,15 +376,25 @@ def _read(token: str) -> _Parts:
     return _Parts(_json_object(segments[0], "header"), _json_object(segments[1], "payload"))
 
 
+_MOST_BRACKETS = 64
+"""More than any token of ours needs, and far fewer than what makes a parser recurse too deep."""
+
+
 def _json_object(segment: str, what: str) -> dict[str, Any]:
     try:
         text = _decoded(segment).decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        value = _strict_json(text)
     except (ValueError, RecursionError) as error:
         raise TokenRefused(f"The token's {what} cannot be read as JSON: {_why(error)}.") from error
     if not isinstance(value, dict):
         raise TokenRefused(f"The token's {what} is not a JSON object.")
     return value
+
+
+def _strict_json(text: str) -> Any:
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise ValueError("it holds too many brackets")
+    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
 
 
 def _decoded(segment: str) -> bytes:
