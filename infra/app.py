@@ -40,10 +40,9 @@ from infra.telegram.client import TelegramClient
 from infra.telegram.format import TelegramFormatter
 from infra.telegram.parse import parse_update
 from infra.telegram.watch import WebhookWatch
+from infra.telegram.webhook import PATH
 from infra.tokens import TokenVerifier
 from infra.wakers import LocalWaker, sweep_waiting_room
-
-WEBHOOK_PATH = "/telegram/webhook"
 
 STOP_GRACE = 1.5
 """Seconds that sends in flight get when the process is told to stop."""
@@ -194,4 +193,4 @@ def _collect_less_often() -> None:
 
 
 def _webhook_url(settings: Settings) -> str | None:
-    return None if settings.public_url is None else settings.public_url + WEBHOOK_PATH
+    return None if settings.public_url is None else settings.public_url + PATH

@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from core.errors import TelegateError
 from infra.secret import Secret
 
 T = TypeVar("T")
-
-LogFormat = Literal["text", "json"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _LATER = "Not in this version"

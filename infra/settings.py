@@ -234,11 +234,6 @@ class Settings:
         """Every secret, for the log's redaction."""
         return (self.bot_token, self.webhook_secret, *self.jwt_secrets)
 
-    @property
-    def has_signing_key(self) -> bool:
-        """Whether tokens can be checked without any service's own key."""
-        return bool(self.jwt_secrets)
-
     def require_signing_key(self, *, services_have_keys: bool) -> None:
         """Refuse a start in which no token could ever be accepted.
 

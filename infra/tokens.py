@@ -37,7 +37,6 @@ LEEWAY: Final = 30
 """Seconds that two clocks may differ."""
 
 LONGEST_SELF_SIGNED: Final = 3600
-LONGEST_MINTED: Final = 90 * 86_400
 
 _LARGEST_TOKEN = 8192
 _MOST_ROLES = 64

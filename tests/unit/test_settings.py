@@ -184,12 +184,12 @@ def test_two_jwt_secrets_stand_side_by_side_while_one_is_rotated() -> None:
 
 
 def test_the_length_of_a_jwt_secret_is_counted_in_bytes() -> None:
-    assert settings(JWT_SECRET="ü" * 16).has_signing_key
+    assert settings(JWT_SECRET="ü" * 16).jwt_secrets
 
 
 def test_a_start_without_any_signing_key_is_refused() -> None:
     found = settings(JWT_SECRET="")
-    assert not found.has_signing_key
+    assert not found.jwt_secrets
     found.require_signing_key(services_have_keys=True)
     with pytest.raises(SettingsError, match="JWT_SECRET is missing, and no service"):
         found.require_signing_key(services_have_keys=False)
