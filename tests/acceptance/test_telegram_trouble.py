@@ -31,7 +31,8 @@ async def test_f4_a_message_waits_for_a_telegram_that_is_down_and_is_sent_when_i
 ) -> None:
     ada = gate.person()
     async with gate.sandbox.down():
-        response = await service.send(message(ada), prefer="wait=1", key="k")
+        # Telegram is tried at once, after one second and after three: two is between them.
+        response = await service.send(message(ada), prefer="wait=2", key="k")
         task = response.task(202)
         assert (task["state"], task["message_ids"]) == ("queued", [])
         assert task["error"]["code"] == "telegram_unavailable"
