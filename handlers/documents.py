@@ -110,8 +110,9 @@ def task_document(task: Task) -> dict[str, Any]:
 
 def rfc3339(at: datetime) -> str:
     """A time in UTC, to the millisecond when it has one (RFC 3339)."""
-    precision = "milliseconds" if at.microsecond else "seconds"
-    return at.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds")[:-6] + "Z"
 
 
 def _chat(chat: Chat) -> ChatDocument:

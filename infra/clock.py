@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from datetime import UTC, datetime
 
 
 class SystemClock:
@@ -13,4 +11,4 @@ class SystemClock:
 
     def now(self) -> datetime:
         """The time in UTC, to the millisecond: what the store keeps, and nothing finer."""
-        return _EPOCH + timedelta(milliseconds=time.time_ns() // 1_000_000)
+        return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)

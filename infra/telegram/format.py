@@ -11,8 +11,8 @@ from core.messages import Format
 from core.ports import FormattedText
 from infra.telegram.html_text import read_html
 from infra.telegram.markdown_text import read_markdown
-from infra.telegram.marked_text import MarkedText
-from infra.telegram.splitting import split
+from infra.telegram.marked_text import BLANK, MarkedText
+from infra.telegram.splitting import LONGEST_TEXT, split
 
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
@@ -44,7 +44,16 @@ class TelegramFormatter:
                 f"Character {forbidden.start() + 1} of the text is U+{ord(forbidden[0]):04X}, "
                 "which no message can hold. Leave it out.",
             )
-        parts = tuple(split(_READERS[markup](text).trimmed(), reserve))
+        parts = _parts(text, markup, reserve)
         if not parts:
             raise Invalid.field("/text", "The text has nothing to show; write something.")
-        return tuple(part.for_telegram() for part in parts)
+        return parts
+
+
+def _parts(text: str, markup: Format, reserve: int) -> tuple[FormattedText, ...]:
+    if markup is Format.PLAIN and len(text) <= LONGEST_TEXT - reserve:
+        # Most texts: there is nothing to read in them, and nothing to cut.
+        shown = text.strip(BLANK)
+        return (FormattedText(shown),) if shown else ()
+    marked = _READERS[markup](text).trimmed()
+    return tuple(part.for_telegram() for part in split(marked, reserve))

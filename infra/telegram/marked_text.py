@@ -15,7 +15,8 @@ VERBATIM: Final = frozenset({"pre", "code"})
 _QUOTES = frozenset({"blockquote", "expandable_blockquote"})
 
 # Telegram turns control characters into blanks, drops some others, and then trims.
-_BLANK: Final = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
+BLANK: Final = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
+"""Characters that are not shown, and that Telegram takes away around a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class MarkedText:
         for span in sorted(spans, key=lambda span: (span.start, -span.end)):
             while around and around[-1].end <= span.start:
                 around.pop()
-            blank = not text[span.start : span.end].strip(_BLANK)
+            blank = not text[span.start : span.end].strip(BLANK)
             if not blank and not any(_excludes(outer, span) for outer in around):
                 kept.append(span)
                 around.append(span)
@@ -63,12 +64,12 @@ class MarkedText:
             for span in self.spans
             if span.start < end and span.end > start
         )
-        return MarkedText(text, tuple(span for span in spans if text[span.start : span.end].strip(_BLANK)))
+        return MarkedText(text, tuple(span for span in spans if text[span.start : span.end].strip(BLANK)))
 
     def trimmed(self) -> MarkedText:
         """Without the blanks around it, which Telegram takes away: in front, up to the first formatting."""
-        end = len(self.text.rstrip(_BLANK))
-        start = len(self.text) - len(self.text.lstrip(_BLANK))
+        end = len(self.text.rstrip(BLANK))
+        start = len(self.text) - len(self.text.lstrip(BLANK))
         verbatim = (span.start for span in self.spans if span.type in VERBATIM)
         start = min(start, next(verbatim, start))
         return self if start == 0 and end == len(self.text) else self.piece(start, max(start, end))
