@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from infra import setting_table as table
 from infra.settings import SettingsSource
+
+if TYPE_CHECKING:
+    from infra.postgres_address import PostgresAddress
+    from infra.store.migrations import SchemaState
 
 _EXAMPLES = """\b
 Examples:
@@ -20,17 +27,39 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def command(*, dry_run: bool) -> None:
     """Bring the database's schema up to date; running it twice does no harm."""
-    from infra.store.sqlite_file import migrate, schema_state  # noqa: PLC0415 - keeps --help quick
-
     source = SettingsSource.open(os.environ)
-    path = source.read(table.DATABASE_URL)
+    database = source.read(table.DATABASE_URL)
     source.finish()
+    place = str(database) if isinstance(database, Path) else f"The database {database.place}"
     if dry_run:
-        state = schema_state(path)
-        click.echo(f"{path} has schema {state.found}; this version works with schema {state.newest}.")
+        state = _find_state(database)
+        click.echo(f"{place} has schema {state.found}; this version works with schema {state.newest}.")
         return
-    applied = migrate(path)
+    applied = _migrate(database)
     if applied:
-        click.echo(f"{path} is up to date now; steps done: {', '.join(map(str, applied))}.")
+        click.echo(f"{place} is up to date now; steps done: {', '.join(map(str, applied))}.")
     else:
-        click.echo(f"{path} was up to date already.")
+        click.echo(f"{place} was up to date already.")
+
+
+# The imports come late, so that --help is quick, and so that only one of the two drivers is loaded.
+
+
+def _find_state(database: Path | PostgresAddress) -> SchemaState:
+    if isinstance(database, Path):
+        from infra.store import sqlite_file  # noqa: PLC0415 - see above
+
+        return sqlite_file.schema_state(database)
+    from infra.store import postgres_schema  # noqa: PLC0415 - see above
+
+    return asyncio.run(postgres_schema.schema_state(database))
+
+
+def _migrate(database: Path | PostgresAddress) -> tuple[int, ...]:
+    if isinstance(database, Path):
+        from infra.store import sqlite_file  # noqa: PLC0415 - see above
+
+        return sqlite_file.migrate(database)
+    from infra.store import postgres_schema  # noqa: PLC0415 - see above
+
+    return asyncio.run(postgres_schema.migrate(database))

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from infra.store.errors import AlreadyServed, SchemaTooNew, StoreRefused
-from infra.store.store import Store, open_sqlite
+from infra.store.store import Store, open_postgres, open_sqlite
 
-__all__ = ["AlreadyServed", "SchemaTooNew", "Store", "StoreRefused", "open_sqlite"]
+__all__ = ["AlreadyServed", "SchemaTooNew", "Store", "StoreRefused", "open_postgres", "open_sqlite"]

@@ -17,3 +17,4 @@ class Dialect:
 
 
 SQLITE = Dialect(clustered=" WITHOUT ROWID")
+POSTGRES = Dialect(clustered="")

@@ -19,12 +19,16 @@ class Statement(NamedTuple):
         sql: with placeholders `$1`, `$2`, …
         params: their values: int, str, bytes or None, which mean the same in both databases.
         for_update: whether the rows it reads are changed later in the same transaction; a database with
-            several writers then locks them (PostgreSQL: `FOR UPDATE`). SQLite has one writer and needs none.
+            several writers then locks them (PostgreSQL: `FOR NO KEY UPDATE`). SQLite has one writer and needs
+            none. The first column must tell the rows apart.
+        pass_over: with `for_update`: whether rows that another transaction works on are left out (PostgreSQL:
+            `SKIP LOCKED`), because any other row will do as well, instead of being waited for.
     """
 
     sql: str
     params: tuple[int | str | bytes | None, ...] = ()
     for_update: bool = False
+    pass_over: bool = False
 
 
 Transaction: TypeAlias = Generator[Statement, Sequence[Row], T]
@@ -35,6 +39,10 @@ two thirds of the price.
 
 When it ends, it is committed; when it raises, nothing of it was done. It may be run again from the start,
 so it must have no other effect than its statements.
+
+It shares the database with others that run at the same time. Rows that it read `for_update` are its own until
+it ends. Anything else may change between two of its statements, so what it concludes from such a row must be
+guarded by the statement that acts on it (`WHERE state = …`, `ON CONFLICT`).
 """
 
 

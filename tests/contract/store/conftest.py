@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from infra.store import Store, open_sqlite
+from infra.postgres_address import PostgresAddress
+from infra.store import Store, open_postgres, open_sqlite
+from infra.store.postgres_schema import migrate
+from tests import postgres
 from tests.contract.store.samples import BOT, StoppedClock
 
 
@@ -24,7 +27,20 @@ def _sqlite(folder: Path) -> OpenStore:
     return partial(open_sqlite, folder / "telegate.db", BOT, lock_wait=0, clock=StoppedClock())
 
 
-BACKENDS: dict[str, Callable[[Path], OpenStore]] = {"sqlite": _sqlite}
+def _postgres(folder: Path) -> OpenStore:
+    del folder
+    address = PostgresAddress.parse(postgres.fresh_database())
+
+    @asynccontextmanager
+    async def open_migrated() -> AsyncIterator[Store]:
+        await migrate(address)
+        async with open_postgres(address, BOT, clock=StoppedClock()) as store:
+            yield store
+
+    return open_migrated
+
+
+BACKENDS: dict[str, Callable[[Path], OpenStore]] = {"postgres": _postgres, "sqlite": _sqlite}
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -14,6 +14,7 @@ from core.tasks import Change, Failure, IllegalTransition, Task, TaskKind, TaskS
 from core.updates import ByMessage, Effect
 from infra.store import Store
 from infra.store.rows import milliseconds
+from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import (
     BOT,
     LEASE,
@@ -133,14 +134,16 @@ async def test_a_message_id_that_comes_again_belongs_to_the_newer_task(store: St
     assert await _by_message(store, 70) == [newer.id]
 
 
-async def test_a_caller_who_goes_away_breaks_nothing(store: Store) -> None:
+async def test_a_caller_who_goes_away_breaks_nothing(open_store: OpenStore) -> None:
     task = a_question(TaskState.SENDING, lease=LEASE)
-    adding = asyncio.ensure_future(store.add(task, None))
-    await asyncio.sleep(0)
-    adding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await adding
-    assert await store.amend(task.id, lambda _: None) == task
+    async with open_store() as store:
+        adding = asyncio.ensure_future(store.add(task, None))
+        await asyncio.sleep(0)
+        adding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+    async with open_store() as store:
+        assert await store.amend(task.id, lambda _: None) == task
 
 
 async def _by_message(store: Store, message_id: int) -> list[str]:

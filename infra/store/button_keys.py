@@ -1,0 +1,55 @@
+"""The keys that sign buttons, as the database keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from core.buttons import ButtonKey
+from core.errors import StorageUnavailable
+from infra.store.transactions import Statement, Transaction
+
+_KEYS = Statement("SELECT id, secret FROM button_keys ORDER BY created_at, id")
+
+
+class StoredKeys(Sequence[ButtonKey]):
+    """The keys, oldest first; the last one signs, the others are still believed.
+
+    Whoever needs one before the database has told them gets `StorageUnavailable`.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[ButtonKey, ...] | None = None
+
+    def read(self) -> Transaction[None]:
+        """The transaction that reads them; it changes nothing in the database."""
+        rows = yield _KEYS
+        self._known = tuple(ButtonKey(*row) for row in rows)
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the database has told them."""
+        return self._known is not None
+
+    @property
+    def known(self) -> tuple[ButtonKey, ...]:
+        """The keys.
+
+        Raises:
+            StorageUnavailable: the database was not reached so far.
+        """
+        if self._known is None:
+            raise StorageUnavailable("The database was not reached so far. Try again.", retry_after=3)
+        return self._known
+
+    @overload
+    def __getitem__(self, index: int) -> ButtonKey: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ButtonKey]: ...
+
+    def __getitem__(self, index: int | slice) -> ButtonKey | Sequence[ButtonKey]:
+        return self.known[index]
+
+    def __len__(self) -> int:
+        return len(self.known)

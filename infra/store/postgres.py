@@ -1,0 +1,159 @@
+"""PostgreSQL: a few writers and readers that each take whatever is waiting, over plain asyncpg."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from infra.postgres_address import PostgresAddress
+from infra.store.migrations import find_state, refuse_newer
+from infra.store.postgres_crew import Crew, CrewSettings
+from infra.store.postgres_errors import FORGOTTEN, NotMigrated, in_words, is_weather
+from infra.store.postgres_session import Session, connect
+from infra.store.postgres_statements import Form, Values
+from infra.store.transactions import Row, Transaction
+
+T = TypeVar("T")
+
+log = logging.getLogger("telegate.store")
+
+PATIENCE = 2.0
+"""Seconds that anything may wait for the database."""
+
+_IDLE = 60.0
+_MOST_WAITING = 20_000
+"""Ten thousand waiting requests read their rows at once when the server stops."""
+
+_WRITERS, _READERS = 2, 4
+
+
+class PostgresDatabase:
+    """The port `Database` on a PostgreSQL server. Made in the serving loop; it connects when it is asked.
+
+    Reads, writes and checks have connections of their own, so that none of them starves the others.
+
+    Args:
+        address: of the database.
+        on_contact: run once, before anything else, when the database answers for the first time.
+        patience: seconds that anything may wait for the database.
+        writers: the most connections that write.
+        readers: the most connections that read.
+        idle: seconds after which a connection that nobody needs is closed.
+        most_waiting: how many reads, and how many writes, may wait.
+
+    Attributes:
+        writer: counts the commits and what they were for.
+    """
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        *,
+        on_contact: Callable[[], Transaction[None]] | None = None,
+        patience: float = PATIENCE,
+        writers: int = _WRITERS,
+        readers: int = _READERS,
+        idle: float = _IDLE,
+        most_waiting: int = _MOST_WAITING,
+    ) -> None:
+        self.address = address
+        self._on_contact = on_contact or _nothing
+        self._patience = patience
+        self._pooled = address.pooled
+        self._in_use = False
+        self._trouble: str | None = None
+        settings = partial(CrewSettings, patience=patience, idle=idle, most_waiting=most_waiting)
+        self.writer = Crew(settings(writers), partial(self._open, writes=True))
+        self._reader = Crew(settings(readers), partial(self._open, writes=False))
+        self._checker = Crew(settings(1), partial(self._open, writes=False))
+
+    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
+        """See `Database.write`."""
+        return await self.writer.submit(transaction)
+
+    async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
+        """See `Database.read`; each of its statements sees what was committed before it."""
+        return await self._reader.submit(transaction)
+
+    async def check(self) -> None:
+        """See `Database.check`; its tables must be there, too, while newer ones do no harm by now."""
+        state = await self._checker.submit(find_state)
+        if state.found < state.newest:
+            raise NotMigrated
+
+    async def close(self) -> None:
+        """See `Database.close`."""
+        await asyncio.gather(self._reader.close(), self._checker.close(), self.writer.close())
+
+    # Connecting
+
+    async def _open(self, *, writes: bool) -> Session:
+        try:
+            connection = await connect(self.address, self._patience, pooled=self._pooled)
+        except Exception as error:
+            if is_weather(error):
+                self._tell(in_words(error))
+            raise
+        session = _WatchedSession(connection, self._patience, self._note_pooler, writes=writes)
+        try:
+            if not self._in_use:
+                await self._greet(session)
+        except BaseException:
+            session.drop()
+            raise
+        self._tell(None)
+        return session
+
+    async def _greet(self, session: Session) -> None:
+        """Look whether the tables are what this version works with; nothing is done before they are."""
+        state = await session.run_one(find_state())
+        refuse_newer(state)
+        if not state.current:
+            raise NotMigrated
+        await session.run_one(self._on_contact())
+        self._in_use = True
+
+    def _tell(self, trouble: str | None) -> None:
+        """Write into the log when the database goes and when it comes back, not each time it is missed."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        place = self.address.place
+        if trouble is None:
+            log.info("The database %s answers again.", place, extra={"action": "database_back"})
+        else:
+            log.warning(
+                "The database %s cannot be reached: %s", place, trouble, extra={"action": "database_down"}
+            )
+
+    def _note_pooler(self) -> None:
+        if not self._pooled:
+            self._pooled = True
+            log.warning(
+                "The database forgets prepared statements, as a transaction pooler does; none are used from "
+                "now on. Add ?pgbouncer=true to DATABASE_URL to say so from the start.",
+                extra={"action": "pooler_found"},
+            )
+
+
+class _WatchedSession(Session):
+    """A session that tells when the server has forgotten what it had prepared."""
+
+    def __init__(self, connection: Any, limit: float, note: Callable[[], None], *, writes: bool) -> None:
+        super().__init__(connection, limit, writes=writes)
+        self._note = note
+
+    async def run(self, form: Form, values: Sequence[Values]) -> list[list[Row]]:
+        """See `Session.run`."""
+        try:
+            return await super().run(form, values)
+        except FORGOTTEN:
+            self._note()
+            raise
+
+
+def _nothing() -> Transaction[None]:
+    yield from ()

@@ -1,0 +1,89 @@
+"""What PostgreSQL's errors mean: bad weather that passes, or a mistake of ours."""
+
+from __future__ import annotations
+
+import asyncpg  # type: ignore[import-untyped]  # it brings no types
+
+from core.errors import StorageUnavailable
+
+RETRY_AFTER = 3
+"""Seconds after which what failed may be tried again."""
+
+NOT_MIGRATED = "The database is not migrated. Run telegate migrate; the server then goes on by itself."
+OUTCOME_UNKNOWN = (
+    "The connection to the database was lost while this was stored, so it is not known whether it was done. "
+    "Try again with the same Idempotency-Key: what was done is not done twice."
+)
+
+FORGOTTEN = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+"""Another connection's statements are there, or none: so it is behind a transaction pooler."""
+
+STALE = (*FORGOTTEN, asyncpg.InvalidCachedStatementError)
+"""What a connection remembers of its statements is not true any more."""
+
+CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Two transactions stood in each other's way, and this one had to yield: it succeeds when it is run again."""
+
+_REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError),
+        "The database refuses the server; its log tells why.",
+    ),
+    ((asyncpg.InsufficientPrivilegeError,), "The database's role may not do this; the log tells more."),
+    ((asyncpg.DiskFullError,), "The database has no room left."),
+    ((asyncpg.ReadOnlySQLTransactionError,), "The database takes no changes just now."),
+    ((asyncpg.LockNotAvailableError, *CONTENDED), "Somebody else is changing the same rows."),
+    ((TimeoutError, asyncpg.QueryCanceledError), "The database does not answer in time."),
+    (
+        (
+            asyncpg.PostgresConnectionError,
+            asyncpg.exceptions.OperatorInterventionError,
+            asyncpg.InsufficientResourcesError,
+            asyncpg.exceptions.PostgresSystemError,
+            asyncpg.IdleInTransactionSessionTimeoutError,
+            asyncpg.InternalClientError,
+            asyncpg.InterfaceError,
+            OSError,
+        ),
+        "The database cannot be reached.",
+    ),
+)
+"""What happens from outside, most special first; any other error is a mistake in our SQL."""
+
+
+class NotMigrated(StorageUnavailable):
+    """The tables are missing or older than this version needs."""
+
+    def __init__(self) -> None:
+        super().__init__(NOT_MIGRATED, retry_after=RETRY_AFTER)
+
+
+def is_weather(error: BaseException) -> bool:
+    """Whether it passes, or is mended, without a change in our code."""
+    return _reason(error) is not None or isinstance(error, asyncpg.UndefinedTableError)
+
+
+def translate(error: Exception) -> Exception:
+    """The error that whoever asked for a transaction gets; a mistake in our SQL stays what it is."""
+    if isinstance(error, asyncpg.UndefinedTableError):
+        translated: Exception = NotMigrated()
+    elif (reason := _reason(error)) is not None:
+        translated = unavailable(f"{reason} Nothing was done; try again.")
+    else:
+        return error
+    translated.__cause__ = error
+    return translated
+
+
+def unavailable(detail: str) -> StorageUnavailable:
+    """The error for services, with the time after which to try again."""
+    return StorageUnavailable(detail, retry_after=RETRY_AFTER)
+
+
+def in_words(error: BaseException) -> str:
+    """What the driver or the server said, for the log; neither of them is given to repeating passwords."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _reason(error: BaseException) -> str | None:
+    return next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), None)
