@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 Wake = Callable[[Iterable[str]], None]
@@ -12,10 +13,14 @@ class PromptWaker:
 
     Attributes:
         hints: every task id that was hinted at, in order.
+        trouble: what it says is wrong with hints; set it as you like.
+        gap: set it when hints may have been missed.
     """
 
     def __init__(self) -> None:
         self.hints: list[str] = []
+        self.trouble: str | None = None
+        self.gap = asyncio.Event()
         self._subscribers: list[Wake] = []
 
     def hint(self, task_ids: Iterable[str]) -> None:
@@ -27,6 +32,14 @@ class PromptWaker:
     def subscribe(self, wake: Wake) -> None:
         """See `core.ports.Waker.subscribe`."""
         self._subscribers.append(wake)
+
+    async def missed(self) -> None:
+        """See `core.ports.Waker.missed`."""
+        await self.gap.wait()
+        self.gap.clear()
+
+    async def run(self) -> None:
+        """See `core.ports.Waker.run`."""
 
     def _bring(self, ids: list[str]) -> None:
         for wake in self._subscribers:

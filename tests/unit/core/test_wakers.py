@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from core.tasks import Task, TaskState
-from infra.wakers import SWEEP_EVERY, LocalWaker, sweep_waiting_room
+from infra.wakers import SWEEP_EVERY, SWEEP_EVERY_WITHOUT_HINTS, LocalWaker, sweep_waiting_room
 from tests.fakes.wakers import DeafWaker
 from tests.fakes.world import Gateway, World, turns, until
 
@@ -19,8 +19,9 @@ def now() -> float:
 
 
 @asynccontextmanager
-async def sweeping(gateway: Gateway, interval: float) -> AsyncIterator[asyncio.Task[None]]:
-    sweep = asyncio.create_task(sweep_waiting_room(gateway.world.store, gateway.room, interval))
+async def sweeping(gateway: Gateway) -> AsyncIterator[asyncio.Task[None]]:
+    world = gateway.world
+    sweep = asyncio.create_task(sweep_waiting_room(world.store, gateway.room, world.waker))
     try:
         yield sweep
         assert not sweep.done(), "Nobody looks at the waiting room any more."
@@ -60,41 +61,76 @@ def test_a_hint_reaches_every_subscriber_with_every_id() -> None:
     assert heard == [("one", ["tsk_1", "tsk_2"]), ("other", ["tsk_1", "tsk_2"])]
 
 
-async def test_a_lost_hint_costs_at_most_the_interval(deaf: Gateway) -> None:
-    async with sweeping(deaf, 0.5):
+async def test_inside_one_process_nothing_is_ever_missed() -> None:
+    waker = LocalWaker()
+    waker.hint(["tsk_0"])
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(waker.missed(), 3600)
+    assert waker.trouble is None
+
+
+async def test_a_lost_hint_costs_at_most_two_seconds(deaf: Gateway) -> None:
+    async with sweeping(deaf):
         asking = await asked(deaf)
         await deaf.press("Deploy")
         assert (await asking).state is TaskState.ANSWERED
-        assert now() == pytest.approx(0.5)
+        assert now() == pytest.approx(SWEEP_EVERY)
         assert len(deaf.room) == 0
 
 
+async def test_while_hints_do_not_arrive_it_looks_four_times_as_often(deaf: Gateway) -> None:
+    deaf.world.waker.trouble = "Nobody carries hints today."
+    async with sweeping(deaf):
+        asking = await asked(deaf)
+        await deaf.press("Deploy")
+        assert (await asking).state is TaskState.ANSWERED
+        assert now() == pytest.approx(SWEEP_EVERY_WITHOUT_HINTS)
+    assert pytest.approx(SWEEP_EVERY) == 4 * SWEEP_EVERY_WITHOUT_HINTS
+
+
+async def test_it_looks_at_once_when_hints_may_have_been_missed(deaf: Gateway) -> None:
+    async with sweeping(deaf):
+        asking = await asked(deaf)
+        await deaf.press("Deploy")
+        deaf.world.waker.gap.set()
+        assert (await asking).state is TaskState.ANSWERED
+        assert now() == 0
+        await asyncio.sleep(SWEEP_EVERY - 0.01)
+        assert deaf.world.store.calls["final_among"] == 1
+
+
 async def test_an_empty_room_costs_no_query(deaf: Gateway) -> None:
-    async with sweeping(deaf, SWEEP_EVERY):
+    async with sweeping(deaf):
         await asyncio.sleep(60)
     assert "final_among" not in deaf.world.store.calls
 
 
 async def test_many_waiters_cost_one_query_each_time(deaf: Gateway) -> None:
     asking = [await asked(deaf, wait=9) for _ in range(30)]
-    async with sweeping(deaf, SWEEP_EVERY):
+    async with sweeping(deaf):
         await asyncio.gather(*asking)
     assert deaf.world.store.calls["final_among"] == 4
 
 
-async def test_it_outlasts_a_database_that_is_down(deaf: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    async with sweeping(deaf, SWEEP_EVERY):
+async def test_it_outlasts_a_database_that_is_down_and_tells_once_of_each_outage(
+    deaf: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sweeping(deaf):
         asking = await asked(deaf)
-        deaf.world.store.down = True
-        await asyncio.sleep(5)
-        assert "could not be looked at: The database cannot be reached" in caplog.text
-        deaf.world.store.down = False
+        for _ in range(2):
+            deaf.world.store.down = True
+            await asyncio.sleep(5)
+            deaf.world.store.down = False
+            await asyncio.sleep(5)
         await deaf.press("Deploy")
         assert (await asking).state is TaskState.ANSWERED
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert all("could not be looked at: The database cannot be reached" in sentence for sentence in told)
 
 
 async def test_it_is_called_away_without_a_trace(deaf: Gateway) -> None:
-    sweep = asyncio.create_task(sweep_waiting_room(deaf.world.store, deaf.room, SWEEP_EVERY))
+    sweep = asyncio.create_task(sweep_waiting_room(deaf.world.store, deaf.room, deaf.world.waker))
     await turns()
     sweep.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,187 @@
+"""Processes in small: a waker with its connections, and what it woke; and a pooler that keeps hints back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
+
+from infra.wakers.postgres import Pace, PostgresWaker
+
+BOT = 42
+LIMIT = 20.0
+"""Seconds that anything may take on a busy machine."""
+
+QUICK = Pace(echo_every=0.1, limit=1.0, first_pause=0.02, longest_pause=0.1)
+"""A line that is dead is noticed after a second."""
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A waker, and everything it told its subscriber.
+
+    Attributes:
+        heard: ids of tasks, in order.
+    """
+
+    waker: PostgresWaker
+    heard: list[str] = field(default_factory=list)
+    _rung: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, task_ids: Iterable[str]) -> None:
+        self.heard.extend(task_ids)
+        self._rung.set()
+
+    async def until(self, true: Callable[[list[str]], bool]) -> None:
+        """Wait until this is true of what was heard."""
+        async with asyncio.timeout(LIMIT):
+            while not true(self.heard):
+                self._rung.clear()
+                await self._rung.wait()
+
+    async def until_missed(self) -> None:
+        """Wait until it says that hints may have been missed, as after every connect."""
+        async with asyncio.timeout(LIMIT):
+            await self.waker.missed()
+
+    async def until_trouble(self) -> str:
+        """Wait until it has given up on hints for the time being; returns what it says."""
+        async with asyncio.timeout(LIMIT):
+            while "so each looks" not in (self.waker.trouble or ""):
+                await self.waker.missed()
+        return self.waker.trouble or ""
+
+    async def until_well(self) -> None:
+        """Wait until hints travel again."""
+        async with asyncio.timeout(LIMIT):
+            while self.waker.trouble is not None:
+                await self.waker.missed()
+
+
+@contextlib.asynccontextmanager
+async def process(
+    url: str, bot: int = BOT, pace: Pace = QUICK, *, connected: bool = True
+) -> AsyncIterator[Process]:
+    """A process whose waker runs.
+
+    Args:
+        url: of the database.
+        bot: whose tasks it has.
+        pace: how quickly things happen.
+        connected: whether to wait until hints travel.
+    """
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(url, ssl=False)
+
+    own = Process(PostgresWaker(connect, bot, pace))
+    own.waker.subscribe(own.hear)
+    running = asyncio.create_task(own.waker.run())
+    try:
+        if connected:
+            await own.until_missed()
+        yield own
+        assert not running.done(), "The waker has stopped."
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def connection(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """An outsider's connection."""
+    opened = await asyncpg.connect(url, ssl=False)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+class TransactionPooler:
+    """A pooler in front of PostgreSQL that hands over notifications only together with an answer.
+
+    That is what a pooler in transaction mode does: outside a transaction a client has no connection to the
+    server, and what comes in then is nobody's.
+
+    Attributes:
+        keeps_back: whether it does so; otherwise it hands over everything.
+        asked: set whenever a client has sent something.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.keeps_back = True
+        self.asked = asyncio.Event()
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def cut(self) -> None:
+        """Break all connections."""
+        for each in self._connections:
+            each.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def __aexit__(self, *_error: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.cut()
+        await self._server.wait_closed()
+
+    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        own = asyncio.current_task()
+        assert own is not None
+        self._connections.add(own)
+        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        connection = _Pooled(self)
+        halves = [
+            asyncio.create_task(connection.forward(client, to_server)),
+            asyncio.create_task(connection.back(server, to_client)),
+        ]
+        try:
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._connections.discard(own)
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
+            for writer in (to_server, to_client):
+                writer.transport.abort()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+
+
+@dataclass(slots=True)
+class _Pooled:
+    pooler: TransactionPooler
+    busy: bool = True
+
+    async def forward(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+        while data := await client.read(65_536):
+            self.busy = True
+            self.pooler.asked.set()
+            to_server.write(data)
+            await to_server.drain()
+
+    async def back(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Hand over whole messages: https://www.postgresql.org/docs/current/protocol-message-formats.html."""
+        while head := await server.readexactly(5):
+            body = await server.readexactly(int.from_bytes(head[1:]) - 4)
+            if head[:1] == b"A" and self.pooler.keeps_back and not self.busy:
+                continue
+            to_client.write(head + body)
+            await to_client.drain()
+            if head[:1] == b"Z":
+                self.busy = False
