@@ -12,7 +12,7 @@ from typing import TypeVar
 from core.errors import StorageUnavailable
 from core.ports import Clock, DeadlineStore, TaskStore
 from core.sending import Sender
-from core.tasks import Change, Failure, Task, TaskState
+from core.tasks import Change, Failure, Lease, Task, TaskState
 
 T = TypeVar("T")
 
@@ -20,6 +20,9 @@ log = logging.getLogger("telegate.deadlines")
 
 LONGEST_NAP = 5.0
 """Seconds: so often the database is asked at the least, since another process may have added a deadline."""
+
+NAP_BESIDE_QUEUE = 1.0
+"""Seconds, while tasks are queued: one may wait for another that is in another process's hands."""
 
 SHORTEST_NAP = timedelta(milliseconds=20)
 """What is due and cannot be done now must not keep the process busy."""
@@ -84,13 +87,21 @@ class Timekeeper:
             self.sender.recover(task)
         overdue = await self.deadlines.overdue(now, BATCH)
         ended = [task_id for task_id in overdue if await self._end(task_id)]
-        queued = await self.deadlines.claim(now, lease, BATCH)
-        for task in queued:
-            self.sender.begin(task)
+        queued = await self._claim(now, lease)
         for task in await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH):
-            self.sender.close(task)
-        full = BATCH in {len(abandoned), len(ended), len(queued)}
-        return len(abandoned) + len(ended) + len(queued), full
+            self.sender.closer.close(task)
+        full = BATCH in {len(abandoned), len(ended)}
+        return len(abandoned) + len(ended) + queued, full
+
+    async def _claim(self, now: datetime, lease: Lease) -> int:
+        """Take as much from the queue as there is room for; returns how much that was."""
+        room = 0 if self.sender.errands.stopping else self.sender.pacer.room
+        queued = await self.deadlines.claim(now, lease, room) if room else []
+        for task in queued:
+            self.sender.begin_claimed(task)
+        self.sender.starved = len(queued) == room
+        self.sender.backlog.replace(await self.deadlines.waiting())
+        return len(queued)
 
     async def _end(self, task_id: str) -> bool:
         """End a task whose time is over; whether that was still to be done."""
@@ -110,7 +121,11 @@ class Timekeeper:
 
     async def _next_time(self) -> datetime:
         now = self._now()
-        latest = now + timedelta(seconds=LONGEST_NAP)
+        waiting = self.sender.backlog.size
+        latest = now + timedelta(seconds=NAP_BESIDE_QUEUE if waiting else LONGEST_NAP)
+        if self.sender.starved:
+            # What is due cannot be done now; the sender tells as soon as it can.
+            return latest
         due = await self.deadlines.next_deadline()
         return latest if due is None else max(now + SHORTEST_NAP, min(due, latest))
 
@@ -161,11 +176,19 @@ async def forget_finished(deadlines: DeadlineStore, clock: Clock, keep: timedelt
         keep: how long a finished task can still be looked at.
     """
     while True:
-        now = clock.now()
         try:
-            more = True
-            while more:
-                more = await deadlines.forget(now, now - keep, BATCH) == BATCH
+            await forget_old(deadlines, clock.now(), keep)
         except StorageUnavailable as error:
             log.warning("Old tasks could not be deleted: %s", error.detail, extra={"action": "forget_failed"})
         await asyncio.sleep(FORGET_EVERY)
+
+
+async def forget_old(deadlines: DeadlineStore, now: datetime, keep: timedelta) -> int:
+    """Delete the finished tasks that are old enough now; returns how many went."""
+    gone = 0
+    more = True
+    while more:
+        some = await deadlines.forget(now, now - keep, BATCH)
+        gone += some
+        more = some == BATCH
+    return gone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from core.tasks import Task, TaskState
 from handlers.documents import task_document
-from handlers.keys import REQUEST_ID
+from handlers.keys import REQUEST_ID, SERVICES
 from handlers.problems import failed_task_response
 from handlers.reading import Preference
 
@@ -32,7 +32,8 @@ def task_answer(request: web.Request, task: Task, preference: Preference) -> web
         response = json_response(task_document(task))
     else:
         response = json_response(task_document(task), status=202)
-        response.headers["Retry-After"] = str(_seconds_until_worth_asking(task))
+        now = request.app[SERVICES].clock.now()
+        response.headers["Retry-After"] = str(_seconds_until_worth_asking(task, now))
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return applied(response, preference)
 
@@ -44,7 +45,7 @@ def applied(response: web.Response, preference: Preference) -> web.Response:
     return response
 
 
-def _seconds_until_worth_asking(task: Task) -> int:
+def _seconds_until_worth_asking(task: Task, now: datetime) -> int:
     if task.not_before is None:
         return 1
-    return max(1, math.ceil((task.not_before - datetime.now(UTC)).total_seconds()))
+    return max(1, math.ceil((task.not_before - now).total_seconds()))

@@ -11,6 +11,7 @@ from core.allowance import Allowances
 from core.asking import Asking
 from core.inbox import Inbox
 from core.policy import Policy, Principal
+from core.ports import Clock
 from core.submitting import TaskDesk
 from core.telling import Telling
 from core.updates import Update
@@ -71,6 +72,8 @@ class Services:
         parse_update: what the body of a webhook call means; never raises.
         webhook_secret: what Telegram sends with every update.
         readiness: asks everything that this process needs.
+        clock: tells the time by which tasks come due.
+        sweep: works off what is due; returns how much that was.
     """
 
     asking: Asking
@@ -83,6 +86,8 @@ class Services:
     parse_update: Callable[[bytes], Update]
     webhook_secret: bytes
     readiness: Callable[[], Awaitable[Readiness]]
+    sweep: Callable[[], Awaitable[int]]
+    clock: Clock
     limits: Limits
     about: About
 

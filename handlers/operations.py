@@ -1,4 +1,4 @@
-"""For operators and for services that look around: health, readiness, who am I, what can you do."""
+"""For operators and for services that look around: health, what is due, who am I, what can this server do."""
 
 from __future__ import annotations
 
@@ -49,3 +49,8 @@ async def tell_capabilities(request: web.Request) -> web.Response:
         "processes": services.about.processes,
     }
     return json_response(document)
+
+
+async def sweep(request: web.Request) -> web.Response:
+    """Work off what is due, and tell how much that was."""
+    return json_response({"done": await request.app[SERVICES].sweep()})

@@ -79,7 +79,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET /v1/commands/events", refuse_not_built, "Follow commands as server-sent events", tag="commands"
     ),
     Route("POST /v1/commands/{id}/replies", refuse_not_built, "Reply to a command", tag="commands"),
-    Route("POST /v1/sweep", refuse_not_built, "Work off what is due", tag="operations"),
+    Route("POST /v1/sweep", operations.sweep, "Work off what is due"),
     Route("GET /v1/me", operations.tell_principal, "This service and what it may do"),
     Route("GET /v1/capabilities", operations.tell_capabilities, "What this gateway can do"),
     Route(

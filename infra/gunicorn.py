@@ -66,7 +66,7 @@ worker_tmp_dir = _memory_folder()
 preload_app = False
 max_requests = 0
 # A worker is killed when its loop stands still for so long; a start may wait for the database's lock.
-timeout = 60
+timeout = max(60, _chosen.shutdown_grace + 25)
 graceful_timeout = _chosen.shutdown_grace
 keepalive = 95
 loglevel = _chosen.log_level

@@ -19,6 +19,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "webhook": "Set, show or delete the webhook at Telegram.",
     "cert": "Make a self-signed certificate for the webhook.",
     "migrate": "Bring the database up to date.",
+    "sweep": "Work off what is due, where no server does.",
 }
 
 _EPILOG = """\b

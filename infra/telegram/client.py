@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.ports import NotReached, Part, Rejected, Unclear
+from core.ports import Migrated, NotReached, Part, Rejected, Unclear
 from infra.secret import Secret
 from infra.telegram.answers import Refused, as_core_error
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
@@ -43,19 +43,20 @@ class TelegramClient:
 
     Attributes:
         username: the bot's name without `@`, once `identify` has learned it.
+        hear_date: told the `Date` header of Telegram's answers to rare calls; set it before the first one.
     """
 
     def __init__(
         self, token: Secret, api_url: str = DEFAULT_API_URL, *, total_seconds: float | None = None
     ) -> None:
         self.username: str | None = None
+        self.hear_date: Callable[[str | None], None] | None = None
         self._token = token
         self._api_url = api_url.rstrip("/")
         self._total_seconds = total_seconds
         self._connection: Connection | None = None
         self._closed = False
         self._opening = asyncio.Lock()
-        self._supergroups: dict[int | str, int] = {}
 
     async def start(self) -> None:
         """Be ready for calls; needs no Telegram."""
@@ -93,21 +94,15 @@ class TelegramClient:
     # What tasks need (core.ports.Messenger).
 
     async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
-        """Send one message; follows a group that became a supergroup once, and remembers where to.
+        """Send one message.
 
         Returns:
             Telegram's message id.
         """
-        chat = self._supergroups.get(chat, chat)
         try:
-            result = await self._call("sendMessage", message_parameters(chat, topic, part))
+            return _message_id(await self._call("sendMessage", message_parameters(chat, topic, part)))
         except Refused as refused:
-            if refused.migrated_to is None:
-                raise self._reported("sendMessage", refused) from refused
-            self._remember_supergroup(chat, refused.migrated_to)
-            parameters = message_parameters(refused.migrated_to, topic, part)
-            result = await self._call_once_more("sendMessage", parameters)
-        return _message_id(result)
+            raise self._reported("sendMessage", refused) from refused
 
     async def edit(self, chat: int | str, message_id: int, part: Part) -> None:
         """Give a message this text and these buttons; "not modified" is success."""
@@ -188,7 +183,9 @@ class TelegramClient:
                 raise NotReached("The gateway is stopping, so Telegram was not asked.")
             if self._connection is None:
                 module = await asyncio.to_thread(import_module, "infra.telegram.connection")
-                connection: Connection = module.Connection(self._token, self._api_url, self._total_seconds)
+                connection: Connection = module.Connection(
+                    self._token, self._api_url, self._total_seconds, self.hear_date
+                )
                 await connection.open()
                 self._connection = connection
             return self._connection
@@ -204,12 +201,6 @@ class TelegramClient:
         if _logger.isEnabledFor(logging.DEBUG):
             _logger.debug("Telegram has done %s.", method, extra=_fields(method, "done", begun))
         return result
-
-    async def _call_once_more(self, method: str, parameters: Parameters) -> Any:
-        try:
-            return await self._call(method, parameters)
-        except Refused as refused:
-            raise self._reported(method, refused) from refused
 
     async def _call_but(self, method: str, parameters: Parameters, harmless: str) -> None:
         """Call a method whose refusal in these words means that there is nothing left to do."""
@@ -230,7 +221,7 @@ class TelegramClient:
             _report_failure(method, error, begun)
             raise
 
-    def _reported(self, method: str, refused: Refused) -> NotReached | Rejected:
+    def _reported(self, method: str, refused: Refused) -> NotReached | Rejected | Migrated:
         wrong_set_up = refused.code in _TOKEN_OR_METHOD_UNKNOWN
         error = as_core_error(refused)
         _logger.log(
@@ -243,16 +234,6 @@ class TelegramClient:
             extra={"action": "telegram_call", "method": method, "outcome": "refused", "code": refused.code},
         )
         return error
-
-    def _remember_supergroup(self, group: int | str, supergroup: int) -> None:
-        self._supergroups[group] = supergroup
-        _logger.warning(
-            "The group %s has become the supergroup %s. Messages go there now; write the new id "
-            "wherever the old one stands.",
-            group,
-            supergroup,
-            extra={"action": "chat_migrated", "chat": group, "migrated_to": supergroup},
-        )
 
 
 def _report_failure(method: str, error: NotReached | Unclear, begun: float) -> None:

@@ -13,7 +13,7 @@ from core.ports import NotReached, Unclear
 from infra.secret import Secret
 from infra.telegram.answers import read_answer, why_not
 from infra.telegram.payloads import Parameters
-from infra.telegram.transport import TOTAL_SECONDS, NothingWritten, Refusal, Transport, Unanswered
+from infra.telegram.transport import TOTAL_SECONDS, HearDate, NothingWritten, Refusal, Transport, Unanswered
 
 T = TypeVar("T")
 
@@ -32,10 +32,18 @@ class Connection:
         token: the bot's token.
         api_url: where the Bot API is, without a slash at the end.
         total_seconds: the longest that one call may take; None for the transport's own.
+        hear_date: see `Transport`.
     """
 
-    def __init__(self, token: Secret, api_url: str, total_seconds: float | None = None) -> None:
-        self._transport = Transport(total_seconds=TOTAL_SECONDS if total_seconds is None else total_seconds)
+    def __init__(
+        self,
+        token: Secret,
+        api_url: str,
+        total_seconds: float | None = None,
+        hear_date: HearDate | None = None,
+    ) -> None:
+        total = TOTAL_SECONDS if total_seconds is None else total_seconds
+        self._transport = Transport(total_seconds=total, hear_date=hear_date)
         self._bot = telegram.Bot(
             token.reveal(),
             base_url=f"{api_url}/bot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -86,6 +87,7 @@ class _FormBody(aiohttp.MultipartWriter):
 
 
 _Body = _JsonBody | _FormBody
+HearDate = Callable[[str | None], None]
 
 
 def _is_writable(writer: AbstractStreamWriter) -> bool:
@@ -107,13 +109,19 @@ class Transport(BaseRequest):
     Args:
         total_seconds: the longest that one call may take.
         resolver: who looks up host names; None for aiohttp's own.
+        hear_date: told the `Date` header of answers to rare calls, with which clocks are compared.
     """
 
-    __slots__ = ("_resolver", "_session", "_total")
+    __slots__ = ("_hear_date", "_resolver", "_session", "_total")
 
     def __init__(
-        self, *, total_seconds: float = TOTAL_SECONDS, resolver: AbstractResolver | None = None
+        self,
+        *,
+        total_seconds: float = TOTAL_SECONDS,
+        resolver: AbstractResolver | None = None,
+        hear_date: HearDate | None = None,
     ) -> None:
+        self._hear_date = hear_date
         self._total = total_seconds
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -167,7 +175,7 @@ class Transport(BaseRequest):
             body = _FormBody(request_data)
         else:
             body = _JsonBody(to_json(request_data.parameters))
-        status, payload = await self._exchange(url, body)
+        status, payload = await self._exchange(url, body, self._hear_date)
         if status // 100 != 2:  # noqa: PLR2004 - the class of success, RFC 9110 section 15.3
             raise Refusal(status, payload)
         return status, payload
@@ -199,11 +207,13 @@ class Transport(BaseRequest):
             raise Unanswered("The answer is not what the Bot API promises.")
         return answer
 
-    async def _exchange(self, url: str, body: _Body) -> tuple[int, bytes]:
+    async def _exchange(self, url: str, body: _Body, hear_date: HearDate | None = None) -> tuple[int, bytes]:
         if self._session is None:
             raise NothingWritten("The connection to Telegram is closed.")
         try:
             response = await self._session.post(url, data=body, allow_redirects=False)
+            if hear_date is not None:
+                hear_date(response.headers.get("Date"))
             try:
                 return response.status, await _read(response)
             except BaseException:

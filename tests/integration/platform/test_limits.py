@@ -7,14 +7,15 @@ import logging
 import resource
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from aiohttp import web
 
-from infra.server import Limits, affordable_connections
+from infra.server import Connection, Limits, affordable_connections
 from tests.integration.platform.servers import LIMIT, InProcess, Serve
 
-SHORT = Limits(connections=100, header=0.2, body=0.2, slowest=1000, idle=0.3, refusal=0.2)
+SHORT = Limits(connections=100, header=0.5, body=0.5, slowest=1000, idle=0.5, refusal=0.2)
 PATIENT = replace(SHORT, header=LIMIT, body=LIMIT, idle=LIMIT)
 
 
@@ -58,15 +59,31 @@ async def test_headers_that_never_end_are_answered_408_and_the_connection_closes
     assert running.server.timed_out == 1
 
 
-async def test_headers_that_come_byte_by_byte_do_not_move_the_limit(serve: Serve) -> None:
-    async with serve(application(), replace(SHORT, idle=LIMIT)) as running:
+async def test_headers_that_come_byte_by_byte_do_not_move_the_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = bytearray()
+    receive = Connection.data_received
+
+    def receive_and_note(self: Connection, data: bytes) -> None:
+        arrived.extend(data)
+        receive(self, data)
+
+    monkeypatch.setattr(Connection, "data_received", receive_and_note)
+    async with serve(application(), PATIENT) as running:
         client = await running.connect()
-        rest = asyncio.ensure_future(client.rest())
         client.send("POST /echo HTTP/1.1\r\nX: ")
-        while not rest.done():
+        await until(lambda: arrived.endswith(b"X: "))
+        connection = next(iter(running.server._clocks))
+        began = connection._clock
+        assert began is not None
+        for length in range(len(arrived) + 1, len(arrived) + 11):
             client.send("y")
-            await asyncio.sleep(0.02)
-        assert (await rest).startswith("HTTP/1.1 408 ")
+            await until(partial(lambda expected: len(arrived) == expected, length))
+        assert connection._clock == began
+        # All bytes are read before the end: what is left unread would turn it into a reset.
+        assert connection.expire(began + PATIENT.header)
+        assert (await client.rest()).startswith("HTTP/1.1 408 ")
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word(serve: Serve) -> None:
@@ -107,14 +124,14 @@ async def test_a_handler_may_turn_a_slow_body_into_its_own_answer(serve: Serve) 
 
 
 async def test_a_large_body_may_take_longer_than_a_small_one(serve: Serve) -> None:
-    async with serve(application(), replace(SHORT, idle=LIMIT, body=1.0, slowest=100)) as running:
+    async with serve(application(), replace(PATIENT, body=1.0, slowest=10)) as running:
         client = await running.connect()
         client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n" + "x" * 1000)
+        await until(lambda: any(one._body_bytes >= 1000 for one in running.server._clocks))
         connection = next(iter(running.server._clocks))
         started = connection._clock
         assert started is not None
-        await until(lambda: connection._body_bytes >= 1000)
-        assert not connection.expire(started + 10)
+        assert not connection.expire(started + 100)
         client.send("y")
         assert (await client.answer()).endswith("xy")
         assert connection.expire(started + 1000)
@@ -130,7 +147,7 @@ async def test_a_body_waits_for_a_slow_handler_without_being_cut(serve: Serve) -
 
     app = web.Application(client_max_size=2 * size)
     app.router.add_post("/late", late)
-    async with serve(app, replace(SHORT, idle=LIMIT, slowest=10**12)) as running:
+    async with serve(app, replace(PATIENT, slowest=10**12)) as running:
         client = await running.connect()
         client.send(f"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n")
         writing = asyncio.ensure_future(send_all(client.writer, size))
@@ -161,7 +178,7 @@ async def test_a_quiet_handler_is_never_cut_however_long_it_holds_the_request(se
     async with serve(app, SHORT) as running:
         client = await running.connect()
         client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(4 * SHORT.header)  # longer than every limit; nothing may happen meanwhile
+        await asyncio.sleep(3 * SHORT.header)  # longer than every limit; nothing may happen meanwhile
         assert running.server.open == 1
         release.set()
         assert (await client.answer()).endswith("woken")
@@ -170,10 +187,11 @@ async def test_a_quiet_handler_is_never_cut_however_long_it_holds_the_request(se
 async def test_half_a_second_request_behind_a_held_one_closes_the_connection_after_its_answer(
     serve: Serve,
 ) -> None:
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def held(request: web.Request) -> web.Response:
         del request
+        begun.set()
         await release.wait()
         return web.Response(text="woken")
 
@@ -182,7 +200,7 @@ async def test_half_a_second_request_behind_a_held_one_closes_the_connection_aft
     async with serve(app, SHORT) as running:
         client = await running.connect()
         client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.05)
+        await until(begun.is_set)
         client.send("GET /held HT")
         await until(lambda: running.server.timed_out > 0)
         release.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.messages import Format
-from core.ports import Button, Entity, FormattedText, Messenger, NotReached, Part, Rejected, Unclear
+from core.ports import Button, Entity, FormattedText, Messenger, Migrated, NotReached, Part, Rejected, Unclear
 from core.questions import Style
 from infra.sandbox import Sandbox
 from infra.secret import Secret
@@ -95,28 +94,17 @@ async def test_everything_that_a_part_can_say_reaches_telegram(client_at: Client
     }
 
 
-async def test_a_group_that_became_a_supergroup_is_followed_once_and_remembered(
-    client_at: ClientAt, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_group_that_became_a_supergroup_is_told_with_its_new_id(client_at: ClientAt) -> None:
     moved = refusal(
         400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=-1009
     )
-    async with serve(moved, done(5)) as server:
+    async with serve(moved) as server:
         client = await client_at(server.url)
-        assert await client.send(-9, None, HELLO) == 5
-        assert await client.send(-9, None, HELLO) == 5
-    assert [request.parameters["chat_id"] for request in server.requests] == [-9, -1009, -1009]
-    assert [r.__dict__["migrated_to"] for r in caplog.records if r.levelno == logging.WARNING] == [-1009]
-
-
-async def test_a_group_that_seems_to_move_for_ever_is_rejected(client_at: ClientAt) -> None:
-    async with serve(
-        refusal(400, "Bad Request: group chat was upgraded", migrate_to_chat_id=-1009)
-    ) as server:
-        client = await client_at(server.url)
-        with pytest.raises(Rejected):
+        with pytest.raises(Migrated) as sent:
             await client.send(-9, None, HELLO)
-    assert len(server.requests) == 2
+        with pytest.raises(Migrated) as edited:
+            await client.edit(-9, 4, HELLO)
+    assert (sent.value.chat, edited.value.chat) == (-1009, -1009)
 
 
 async def test_an_edit_without_a_keyboard_leaves_it_out_so_that_the_buttons_go(client_at: ClientAt) -> None:

@@ -36,16 +36,10 @@ from tests.integration.telegram.misbehaving import (
     reset_in_answer,
     serve,
 )
+from tests.ports import reserved_port
 
 HELLO = Part(FormattedText("hello"))
 ClientAt = Callable[..., Awaitable[TelegramClient]]
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class NobodyKnows(AbstractResolver):
@@ -68,7 +62,7 @@ async def test_a_message_that_telegram_took_has_its_id(client_at: ClientAt) -> N
 
 
 async def test_a_refused_connection_is_not_reached(client_at: ClientAt) -> None:
-    client = await client_at(f"http://127.0.0.1:{_free_port()}")
+    client = await client_at(f"http://127.0.0.1:{reserved_port()}")
     with pytest.raises(NotReached, match="No connection could be made"):
         await client.send(815, None, HELLO)
 
@@ -177,7 +171,7 @@ async def test_an_answer_that_does_not_come_in_time_is_unclear_and_its_connectio
     client_at: ClientAt, behaviour: Behaviour
 ) -> None:
     async with serve(behaviour, done()) as server:
-        client = await client_at(server.url, 0.3)
+        client = await client_at(server.url, 1.0)
         with pytest.raises(Unclear, match="time was over"):
             await client.send(815, None, HELLO)
         assert await client.send(815, None, HELLO) == 4711
@@ -339,8 +333,8 @@ def _everything_about(error: BaseException | None) -> list[str]:
 async def test_the_transport_is_python_telegram_bot_s_own_interface() -> None:
     assert issubclass(Transport, BaseRequest)
     async with serve(hang) as server:
-        transport = Transport(total_seconds=0.2)
-        assert transport.read_timeout == 0.2
+        transport = Transport(total_seconds=1.0)
+        assert transport.read_timeout == 1.0
         async with transport:
             await transport.initialize()
             with pytest.raises(TimedOut) as in_time:
@@ -365,11 +359,11 @@ def test_the_same_holds_on_the_loop_that_serves() -> None:
         for behaviour in (done(), reset, hang):
             async with serve(behaviour) as server:
                 outcomes.append(await outcome_of(server.url))
-        outcomes.append(await outcome_of(f"http://127.0.0.1:{_free_port()}"))
+        outcomes.append(await outcome_of(f"http://127.0.0.1:{reserved_port()}"))
         return outcomes
 
     async def outcome_of(url: str) -> str:
-        client = TelegramClient(Secret(TOKEN), url, total_seconds=0.5)
+        client = TelegramClient(Secret(TOKEN), url, total_seconds=1.0)
         try:
             await client.send(815, None, HELLO)
         except (NotReached, Unclear) as error:

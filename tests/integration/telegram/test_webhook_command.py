@@ -15,6 +15,7 @@ import pytest
 
 from infra.sandbox import Sandbox
 from tests.integration.telegram.misbehaving import answer, refusal, serve
+from tests.ports import reserved_port
 
 TOKEN = "123456789:CANARY-token-that-nobody-may-ever-see"
 PUBLIC = "https://bot.example.com"
@@ -150,9 +151,7 @@ async def test_what_telegram_refuses_is_told_in_its_own_words(tmp_path: Path) ->
 
 
 async def test_a_telegram_that_cannot_be_reached_is_told_in_words(tmp_path: Path) -> None:
-    async with serve(answer(200, state())) as server:
-        gone = server.url
-    ended = await webhook("info", tmp_path, at(gone))
+    ended = await webhook("info", tmp_path, at(f"http://127.0.0.1:{reserved_port()}"))
     assert (ended.code, ended.out) == (1, "")
     assert "Telegram cannot be reached." in ended.err
     assert ended.err.count("\n") == 1
