@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,7 +70,7 @@ class ButtonData:
         raw = bytes([self.key_id]) + self.token + bytes([self.option]) + self.mac
         return base64.urlsafe_b64encode(raw).decode("ascii")
 
-    def genuine(self, keys: tuple[ButtonKey, ...], chat: int | str) -> bool:
+    def genuine(self, keys: Sequence[ButtonKey], chat: int | str) -> bool:
         """Whether one of our keys signed exactly this, for this chat."""
         for key in keys:
             if key.id == self.key_id:

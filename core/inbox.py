@@ -70,8 +70,10 @@ class Inbox:
                 lookup = None if data is None else ByToken(data.token)
                 await self._receive(update.update_id, lookup, lambda tasks: self._press(update, data, tasks))
             case TextReceived():
+                await self.sender.chats.reached(update.chat)
                 await self._take_text(update)
             case CommandReceived():
+                await self.sender.chats.reached(update.chat)
                 if self._is_for_us(update):
                     await self._receive(update.update_id, None, lambda _tasks: self._command(update))
 
@@ -97,11 +99,11 @@ class Inbox:
             if change.ends_task:
                 self.sender.ended(change.task)
         if effect.notice is not None:
-            self.sender.acknowledge(effect.notice)
+            self.sender.closer.acknowledge(effect.notice)
         for reply in effect.replies:
-            self.sender.begin(reply)
+            self.sender.take(reply)
         if effect.close is not None:
-            self.sender.close(effect.close)
+            self.sender.closer.close(effect.close)
 
     # A button
 
@@ -132,7 +134,7 @@ class Inbox:
 
     def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
         """Whether we made this button, for this chat; a channel known by its name has no id to compare."""
-        here = isinstance(task.chat.id, str) or task.chat.id == press.chat
+        here = isinstance(task.chat.id, str) or self.sender.chats.is_same(task.chat.id, press.chat)
         return here and data.genuine(self.drafter.identity.keys, task.chat.id)
 
     # Words

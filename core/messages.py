@@ -54,6 +54,7 @@ class Message:
         protect: whether forwarding and saving are off.
         preview: whether links in it get a preview.
         reply_required: whether it fails when what `reply_to` names is gone.
+        resend: whether it is sent again when nobody knows whether it arrived; then it may arrive twice.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Message:
     protect: bool = False
     preview: bool = False
     reply_required: bool = True
+    resend: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
-from weakref import WeakValueDictionary
 
+from core.backlog import Backlog
+from core.chats import ChatBook, ChatNote
+from core.closing import Closer
 from core.drafting import Drafter
-from core.errors import StorageUnavailable, TelegateError
+from core.errands import Errands
+from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
-from core.pausing import Pauses
+from core.pacing import Pacer, Urgency
 from core.ports import (
+    DeadlineStore,
     Formatter,
     Messenger,
+    Migrated,
     NotReached,
-    Part,
     Rejected,
     TaskStore,
     Unclear,
     Waker,
 )
-from core.rendering import closing_part, edited_parts, misfit_text, parts_of
+from core.rendering import edited_parts, misfit_text, parts_of
 from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
-from core.updates import Notice
 
 log = logging.getLogger("telegate.sending")
 
@@ -34,145 +36,268 @@ LONGEST_PAUSE = 60.0
 """Seconds: the waits between tries double from one second up to this."""
 
 UNCLEAR_TRIES = 5
-"""How often a question, edit or deletion is repeated after an unclear outcome; a message never is."""
+"""How often what may be repeated is, after an unclear outcome."""
 
-
-ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
-"""Seconds between tries to acknowledge a press; later ones nobody would see, the spinner has gone."""
+LONGEST_SLEEP = 2.0
+"""Seconds that a task waits in memory for its chat; for a longer time it goes back to the queue."""
 
 _UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
 _LOST = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
 _STOPPED = Failure("telegram_unavailable", "The gateway stopped before it came to this.")
-_PAUSED = "Telegram has asked to wait before anything else is sent here."
+_PAUSED = Failure(
+    "telegram_unavailable",
+    "Telegram asks for fewer calls, and to wait before anything else is sent here. It is sent afterwards.",
+)
+_IN_A_CIRCLE = Failure("telegram_rejected", "Telegram sends what is meant for this group in a circle.")
 _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
+_NO_TURN = Failure("telegram_unavailable", "Telegram's limits did not let this through before it expired.")
+
+
+@dataclass(slots=True)
+class _Grip:
+    """A task in this process's hands.
+
+    Attributes:
+        is_calling: whether Telegram may have been asked.
+        again: the same task, when it came due once more meanwhile.
+    """
+
+    task: Task
+    is_calling: bool = False
+    again: Task | None = None
 
 
 @dataclass(slots=True)
 class Sender:
-    """Performs tasks, one at a time in each chat, each in an asyncio.Task of its own.
-
-    A waiter that goes away therefore never interrupts a send.
+    """Performs tasks, in each chat in the order in which they were accepted, as fast as Telegram allows.
 
     Attributes:
         alarm: tells the timekeeper that something comes due at this time.
+        starved: whether there was more to do than could be taken in hand.
     """
 
     store: TaskStore
+    deadlines: DeadlineStore
     messenger: Messenger
     formatter: Formatter
     waker: Waker
     drafter: Drafter
+    chats: ChatBook
+    pacer: Pacer
+    backlog: Backlog
+    errands: Errands = field(default_factory=Errands)
+    closer: Closer = field(init=False)
     alarm: Callable[[datetime], None] = lambda _at: None
-    _pauses: Pauses = field(default_factory=Pauses)
-    _in_hand: dict[str, Task | None] = field(default_factory=dict)
-    _stopping: bool = False
-    _closing: set[str] = field(default_factory=set)
-    _running: set[asyncio.Task[None]] = field(default_factory=set)
-    _lanes: WeakValueDictionary[int | str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    starved: bool = False
+    _in_hand: dict[str, _Grip] = field(default_factory=dict)
+    _followed: set[int | str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.closer = Closer(
+            self.store,
+            self.messenger,
+            self.formatter,
+            self.drafter,
+            self.chats,
+            self.pacer,
+            self.errands,
+        )
+
+    def take(self, task: Task) -> None:
+        """Take over a new task, just as it was stored."""
+        if task.state is TaskState.SENDING:
+            self.begin(task)
+            return
+        self.backlog.add(task.service)
+        self._followed.add(task.chat.id)
+        # What stands before it may be in another process's hands, whose end nobody tells.
+        self.alarm(self.drafter.clock.now() + _LOOK_AGAIN)
+
+    def has_room_for(self, service: str) -> bool:
+        """Whether a new task of this service can be performed now; if not, it begins as `queued`."""
+        has_room = self.pacer.has_room_for(service)
+        self.starved = self.starved or not has_room
+        return has_room
 
     def begin(self, task: Task) -> None:
         """Perform a task that is `sending` under this process's lease."""
-        if task.id in self._in_hand:
+        grip = self._in_hand.get(task.id)
+        if grip is not None:
             # It came due again while its last try is still being put away: that try's end begins it.
-            self._in_hand[task.id] = task
+            grip.again = task
         else:
-            self._in_hand[task.id] = None
-            self._spawn(self._perform(task))
+            grip = self._in_hand[task.id] = _Grip(task)
+            self.errands.run(self._perform(grip))
+
+    def begin_claimed(self, task: Task) -> None:
+        """Perform a task that was taken from the queue; others of its chat may stand behind it."""
+        self._followed.add(task.chat.id)
+        self.begin(task)
 
     def recover(self, task: Task) -> None:
         """Go on with a task that another process left in the middle of sending.
 
         Whether Telegram got its message is not known. A question, an edit or a deletion can safely be
-        done again; a message becomes `unknown`, since nothing is ever silently sent twice.
+        done again; a message becomes `unknown`, unless its service wants it to be sent again.
         """
         if task.id in self._in_hand:
             return
+        self._followed.add(task.chat.id)
         if task.expires_at <= self.drafter.clock.now():
-            self._spawn(self._store(task, _over))
-        elif task.kind is TaskKind.MESSAGE:
-            self._spawn(self._store(task, lambda current, now: current.unknown(now, _LOST)))
-        else:
+            self.errands.run(self._give_up(task, _over))
+        elif task.may_be_repeated:
             self.begin(task)
-
-    def close(self, task: Task) -> None:
-        """Make a decided question's message tell its outcome, and take its buttons away."""
-        if task.message_ids and task.id not in self._closing:
-            self._closing.add(task.id)
-            self._spawn(self._close(task))
+        else:
+            self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, _LOST)))
 
     def ended(self, task: Task) -> None:
         """Tell whoever waits that a task is final, and make a question's message show it."""
         self.waker.hint([task.id])
         if task.state in DECIDED_STATES and not task.closed:
-            self.close(task)
-
-    def acknowledge(self, notice: Notice) -> None:
-        """Tell the person who pressed a button what became of it."""
-        self._spawn(self._acknowledge(notice))
+            self.closer.close(task)
 
     async def stop(self, grace: float) -> None:
         """Begin nothing more, and let what is being sent end for at most `grace` seconds; then let go of it.
 
-        What is let go of stays `sending` in its row, until its lease runs out.
+        What Telegram was not asked for goes back to the queue; what it has not answered yet is unclear.
         """
-        self._stopping = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace
-        # What ends may begin something else: an answer's question is closed, for example.
-        while self._running and loop.time() < deadline:
-            await asyncio.wait(set(self._running), timeout=deadline - loop.time())
-        late = set(self._running)
-        for running in late:
-            running.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await self.errands.stop(grace)
+        left, self._in_hand = list(self._in_hand.values()), {}
+        await asyncio.gather(*(self._let_go(grip) for grip in left))
+
+    async def _let_go(self, grip: _Grip) -> None:
+        task = grip.task
+        try:
+            if not grip.is_calling:
+                await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
+            elif task.may_be_repeated:
+                await self._again_in_doubt(task, task.error or _LOST, 0.0, task.attempts)
+            else:
+                await self._store(task, lambda current, now: current.unknown(now, _LOST))
+        except StorageUnavailable as error:
+            log.warning(
+                "The database could not be told that sending has stopped; the lease's end will show it: %s",
+                error.detail,
+                extra={"action": "store_failed", "task": task.id},
+            )
 
     # One task
 
-    async def _perform(self, task: Task) -> None:
-        due: Task | None = task
-        first = True
+    async def _perform(self, grip: _Grip) -> None:
         try:
-            while due is not None:
-                self._in_hand[task.id] = None
-                async with self._lane(task.chat.id):
-                    await self._take_turn(due, sure=first)
-                due, first = self._in_hand[task.id], False
-        finally:
-            del self._in_hand[task.id]
+            await self._take_turn(grip, sure=True)
+            while grip.again is not None:
+                grip.task, grip.again = grip.again, None
+                await self._take_turn(grip, sure=False)
+        except asyncio.CancelledError:
+            # `stop` looks at what is still in hand.
+            raise
+        except BaseException:
+            del self._in_hand[grip.task.id]
+            raise
+        del self._in_hand[grip.task.id]
+        await self._go_on(grip.task)
 
-    async def _take_turn(self, task: Task, *, sure: bool) -> None:
+    async def _give_up(self, task: Task, step: Callable[[Task, datetime], Task]) -> None:
+        await self._store(task, step)
+        await self._go_on(task)
+
+    async def _go_on(self, task: Task) -> None:
+        """Begin what stands behind this task in its chat, and whatever else there is room for now."""
+        if self.errands.stopping:
+            return
         now = self.drafter.clock.now()
-        if self._stopping:
+        chat = task.chat.id
+        if chat in self._followed:
+            following = await self.deadlines.claim_in(chat, now, self.drafter.lease(now))
+            if following is None:
+                self._followed.discard(chat)
+            else:
+                self.begin(following)
+        if self.starved and self.pacer.has_much_room:
+            self.starved = False
+            self.alarm(now)
+
+    async def _take_turn(self, grip: _Grip, *, sure: bool) -> None:
+        task = grip.task
+        if self.errands.stopping:
             await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
             return
-        pause_end = self._pauses.end(task.chat.id, now)
-        if pause_end is not None:
-            waits = NotReached(_PAUSED, retry_after=(pause_end - now).total_seconds())
-            await self._not_reached(task, waits)
+        sleep = self.pacer.delay(task.chat.id)
+        if sleep > LONGEST_SLEEP:
+            await self._again(task, task.error, sleep, task.attempts)
             return
-        held = await self._hold(task, sure=sure)
-        if held is not None:
+        await self._wait_for_turn(task)
+        # Last of all: while it waited, another one may have been told to wait for longer.
+        note = await self._may_call(task)
+        held = None if note is None else await self._hold(task, sure=sure)
+        if note is None or held is None:
+            return
+        grip.task, grip.is_calling = held, True
+        if note.migrated_to is None:
             await self._attempt(held)
+        else:
+            await self._move(held, note.migrated_to)
+        grip.is_calling = False
 
-    async def _attempt(self, task: Task) -> None:
+    async def _wait_for_turn(self, task: Task) -> None:
+        sleep = self.pacer.delay(task.chat.id)
+        if sleep > 0:
+            await asyncio.sleep(sleep)
+        await self.pacer.turn(task.chat.id, task.service, Urgency.of(task))
+
+    async def _may_call(self, task: Task) -> ChatNote | None:
+        """What is known about the chat, when it may be called; if not, the task is put back or has failed."""
+        now = self.drafter.clock.now()
+        note = await self.chats.note(task.chat.id)
+        end = note.pause_end(now)
+        if end is not None:
+            await self._again(task, _PAUSED, (end - now).total_seconds(), task.attempts)
+            return None
+        refusal = note.reason_not_to_call(now)
+        if refusal is not None:
+            await self._store(task, lambda current, at: current.failed(at, refusal))
+            return None
+        return note
+
+    async def _attempt(self, task: Task, *, has_moved: bool = False) -> None:
         try:
-            match task.content:
-                case Edit():
-                    await self._edit(task, task.content)
-                case Deletion():
-                    await self._delete(task)
-                case _:
-                    await self._say(task)
+            await self._call(task)
+        except Migrated as error:
+            if has_moved:
+                await self._rejected(task, _IN_A_CIRCLE)
+            else:
+                await self._follow(task, error.chat)
         except NotReached as error:
-            if error.retry_after is not None:
-                now = self.drafter.clock.now()
-                self._pauses.note(task.chat.id, now, now + timedelta(seconds=error.retry_after))
             await self._not_reached(task, error)
         except Rejected as error:
-            failure = error.failure
-            await self._store(task, lambda current, now: current.failed(now, failure))
+            await self._rejected(task, error.failure)
         except Unclear as error:
             await self._unclear(task, error)
+
+    async def _call(self, task: Task) -> None:
+        match task.content:
+            case Edit():
+                await self._edit(task, task.content)
+            case Deletion():
+                await self._delete(task)
+            case _:
+                await self._say(task)
+
+    async def _follow(self, task: Task, supergroup: int) -> None:
+        """The group has become a supergroup: remember it, and do the task there."""
+        await self.chats.moved(task.chat.id, supergroup)
+        await self._move(task, supergroup)
+
+    async def _move(self, task: Task, supergroup: int) -> None:
+        chat = replace(task.chat, id=supergroup)
+
+        def judge(current: Task) -> Change | None:
+            return Change(current.in_chat(chat), "migrated") if self._is_ours(current) else None
+
+        current = await self.store.amend(task.id, judge)
+        if current is not None and self._is_ours(current):
+            await self._attempt(current, has_moved=True)
 
     async def _hold(self, task: Task, *, sure: bool) -> Task | None:
         """Make sure that nobody else takes the task during the next call; None when somebody has.
@@ -193,10 +318,13 @@ class Sender:
     async def _say(self, task: Task) -> None:
         parts = parts_of(task, self.formatter, self.drafter.identity.keys[-1])
         for number, part in enumerate(parts):
-            if number >= len(task.message_ids):
-                message_id = await self.messenger.send(task.chat.id, task.chat.topic, part)
-                last = number == len(parts) - 1
-                task = await self._delivered(task, message_id, last=last) or task
+            if number < len(task.message_ids):
+                continue
+            if number > 0:
+                await self._wait_for_turn(task)
+            message_id = await self.messenger.send(task.chat.id, task.chat.topic, part)
+            last = number == len(parts) - 1
+            task = await self._delivered(task, message_id, last=last) or task
 
     async def _delivered(self, task: Task, message_id: int, *, last: bool) -> Task | None:
         now = self.drafter.clock.now()
@@ -253,18 +381,27 @@ class Sender:
     # What came of it
 
     async def _not_reached(self, task: Task, error: NotReached) -> None:
-        waiting = error.retry_after is not None
-        attempts = task.attempts if waiting else task.attempts + 1
-        pause = error.retry_after if error.retry_after is not None else _pause(attempts)
-        await self._again(task, error.failure, pause, attempts)
+        if error.retry_after is None:
+            attempts = task.attempts + 1
+            await self._again(task, error.failure, _pause(attempts), attempts)
+            return
+        now = self.drafter.clock.now()
+        await self.chats.pause(task.chat.id, now, error.retry_after)
+        end = await self.chats.pause_end(task.chat.id, now) or now
+        await self._again(task, error.failure, (end - now).total_seconds(), task.attempts)
+
+    async def _rejected(self, task: Task, failure: Failure) -> None:
+        if failure.code == "recipient_unreachable":
+            await self.chats.unreachable(task.chat.id, self.drafter.clock.now(), failure)
+        await self._store(task, lambda current, now: current.failed(now, failure))
 
     async def _unclear(self, task: Task, error: Unclear) -> None:
         failure = Failure(error.code, error.detail)
         before = task.attempts if task.in_doubt else 0
-        if task.kind is TaskKind.MESSAGE or before >= UNCLEAR_TRIES:
-            await self._store(task, lambda current, now: current.unknown(now, failure))
-        else:
+        if task.may_be_repeated and before < UNCLEAR_TRIES:
             await self._again_in_doubt(task, failure, _pause(before + 1), before + 1)
+        else:
+            await self._store(task, lambda current, now: current.unknown(now, failure))
 
     async def _again_in_doubt(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
         """It stays `sending` until its next try: it may stand in the chat already, and an answer counts."""
@@ -281,7 +418,7 @@ class Sender:
         await self.store.amend(task.id, judge)
         self.alarm(again)
 
-    async def _again(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
+    async def _again(self, task: Task, failure: Failure | None, pause: float, attempts: int) -> None:
         if task.in_doubt and task.error is not None:
             await self._again_in_doubt(task, task.error, pause, attempts)
             return
@@ -289,7 +426,7 @@ class Sender:
 
         def judge(current: Task, now: datetime) -> Task:
             if not_before >= current.expires_at:
-                return current.failed(now, failure)
+                return current.failed(now, failure or _NO_TURN)
             return current.queued_again(now, failure, not_before, attempts)
 
         await self._store(task, judge)
@@ -312,86 +449,18 @@ class Sender:
         elif task.kind is TaskKind.QUESTION:
             self.alarm(task.expires_at)
 
-    async def _close(self, task: Task) -> None:
-        try:
-            shown: tuple[int, ...] = ()
-            while shown != task.message_ids:
-                shown = task.message_ids
-                await self._show_outcome(task)
-                task = await self.store.amend(task.id, partial(_closed, shown)) or task
-        finally:
-            self._closing.discard(task.id)
-
-    async def _show_outcome(self, task: Task) -> None:
-        part = closing_part(task, self.formatter)
-        first = len(parts_of(task, self.formatter, self.drafter.identity.keys[-1])) - 1
-        for message_id in task.message_ids[first:]:
-            await self._close_message(task, message_id, part)
-
-    async def _close_message(self, task: Task, message_id: int, part: Part) -> None:
-        try:
-            await self.messenger.edit(task.chat.id, message_id, part)
-        except Rejected as error:
-            # The message is gone or too old: nothing is left to be closed.
-            log.warning(
-                "The message of a question that is over could not be edited: %s",
-                error.detail,
-                extra={"action": "close_refused", "task": task.id},
-            )
-
-    async def _acknowledge(self, notice: Notice) -> None:
-        for pause in ACKNOWLEDGEMENT_PAUSES:
-            try:
-                await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
-            except (NotReached, Unclear) as error:
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
-            else:
-                return
-        await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
-
     def _is_ours(self, task: Task) -> bool:
         """Whether this process still has the task in its hands, as far as the row tells."""
         holder = None if task.lease is None else task.lease.holder
         return task.state is TaskState.SENDING and holder == self.drafter.identity.holder
 
-    def _lane(self, chat: int | str) -> asyncio.Lock:
-        lane = self._lanes.get(chat)
-        if lane is None:
-            lane = self._lanes[chat] = asyncio.Lock()
-        return lane
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        running = asyncio.create_task(_logged(work))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
-        # What is cancelled before its first step would otherwise never be awaited.
-        running.add_done_callback(lambda _done: work.close())
-
-
-async def _logged(work: Coroutine[object, object, None]) -> None:
-    """The outermost frame of each piece of sending: what went wrong here has nobody else to be told to."""
-    try:
-        await work
-    except StorageUnavailable as error:
-        log.warning(
-            "Telegram was called, and the database could not be told; the lease's end will show it: %s",
-            error.detail,
-            extra={"action": "store_failed"},
-        )
-    except TelegateError as error:
-        log.warning("A call to Telegram did not succeed: %s", error.detail, extra={"action": error.code})
-    except Exception:
-        log.exception("Sending a task failed because of a bug.", extra={"action": "bug"})
+_LOOK_AGAIN = timedelta(seconds=1)
 
 
 def _over(task: Task, now: datetime) -> Task:
     """What becomes of a task whose time is over, and of which nobody knows whether it was delivered."""
     return task.expired(now) if task.is_question else task.unknown(now, task.error or _LOST)
-
-
-def _closed(shown: tuple[int, ...], task: Task) -> Change | None:
-    """All its messages show the outcome, unless one more has come to light meanwhile."""
-    return Change(task.shown(), "closed") if task.message_ids == shown else None
 
 
 def _pause(attempts: int) -> float:

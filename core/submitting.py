@@ -48,6 +48,8 @@ class TaskDesk:
 
         Raises:
             IdempotencyMismatch: the key was used with another body.
+            RateLimited: too much of this service waits to be sent.
+            Overloaded: too much waits to be sent, whoever it is of.
             StorageUnavailable: nothing was done.
         """
         with self.room.seat(task.id) as seat:
@@ -95,9 +97,11 @@ class TaskDesk:
         return await asyncio.shield(self._end(task_id, judge))
 
     async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
-        stored, new = await self.store.add(task, submission.idempotency)
+        refusal = self.sender.backlog.refusal(task.service)
+        drafted = task if self.sender.has_room_for(task.service) else task.waits()
+        stored, new = await self.store.add(drafted, submission.idempotency, refusal)
         if new:
-            self.sender.begin(stored)
+            self.sender.take(stored)
         return stored, new
 
     async def _end(self, task_id: str, judge: Callable[[Task], Change]) -> Task:

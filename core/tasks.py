@@ -118,7 +118,7 @@ class Task:
         of: for an edit or a deletion, the id of the message's task.
         message_ids: Telegram's ids of the messages sent so far, in order; behind the parts of a question
             come further copies of its last part, sent because the outcome of a send was unclear.
-        not_before: a queued task is not tried before this.
+        not_before: it is not tried, or not tried again, before this.
         attempts: how often Telegram was tried without being reached.
         closed: whether a decided question's message shows its outcome and lost its buttons.
     """
@@ -162,6 +162,11 @@ class Task:
         return isinstance(self.content, Question)
 
     @property
+    def may_be_repeated(self) -> bool:
+        """Whether it is done again when nobody knows whether it was done."""
+        return not isinstance(self.content, Message) or self.content.resend
+
+    @property
     def question(self) -> Question:
         """The content of a task that is known to be a question."""
         if not isinstance(self.content, Question):
@@ -178,19 +183,32 @@ class Task:
     def _to(self, target: TaskState, at: datetime, **changes: object) -> Task:
         if target not in SUCCESSORS[self.state]:
             raise IllegalTransition(self, target)
-        return self._changed(state=target, updated_at=at, **changes)
+        # After a restart with a clock that was put right, "now" may be before what was written last.
+        updated_at = max(at, self.updated_at)
+        return self._changed(**{"state": target, "updated_at": updated_at, "not_before": None, **changes})
+
+    def waits(self) -> Task:
+        """A new task whose turn has not come: an earlier one is not sent yet, or too many are in hand."""
+        return self._changed(state=_S.QUEUED, lease=None)
 
     def sending(self, at: datetime, lease: Lease) -> Task:
         """A process has taken it and is about to call Telegram."""
-        return self._to(_S.SENDING, at, lease=lease, not_before=None)
+        return self._to(_S.SENDING, at, lease=lease)
 
-    def queued_again(self, at: datetime, error: Failure, not_before: datetime, attempts: int) -> Task:
-        """Telegram was certainly not reached, or said "later"; it is tried again at `not_before`."""
+    def queued_again(self, at: datetime, error: Failure | None, not_before: datetime, attempts: int) -> Task:
+        """Telegram was certainly not reached, or it is too early; it is tried again at `not_before`."""
         return self._to(_S.QUEUED, at, error=error, not_before=not_before, attempts=attempts, lease=None)
 
     def unclear(self, error: Failure, attempts: int, lease: Lease) -> Task:
-        """Nobody knows what the last try did; it stays `sending` and is repeated at the lease's end."""
-        return self._changed(error=error, attempts=attempts, lease=lease)
+        """Nobody knows what the last try did; it stays `sending` and is repeated at the lease's end.
+
+        With `not_before` while it is `sending`, it does not keep later ones in its chat from being sent.
+        """
+        return self._changed(error=error, attempts=attempts, lease=lease, not_before=lease.until)
+
+    def in_chat(self, chat: Chat) -> Task:
+        """Its group has become a supergroup."""
+        return self._changed(chat=chat)
 
     def with_message(self, at: datetime, message_id: int) -> Task:
         """One more of its messages is delivered. Keeps the state: a press may have told it before.
@@ -230,11 +248,11 @@ class Task:
 
     def cancelled(self, at: datetime) -> Task:
         """The service took its question back."""
-        return self._to(_S.CANCELLED, at, lease=None, not_before=None)
+        return self._to(_S.CANCELLED, at, lease=None)
 
     def failed(self, at: datetime, error: Failure) -> Task:
         """Telegram certainly did not do it, and will not."""
-        return self._to(_S.FAILED, at, error=error, lease=None, not_before=None)
+        return self._to(_S.FAILED, at, error=error, lease=None)
 
     def unknown(self, at: datetime, error: Failure) -> Task:
         """Bytes were written and no answer came: it may or may not have been delivered."""

@@ -98,9 +98,11 @@ class SayingBody(Body):
     protect: Annotated[bool, Field(description="Cannot be forwarded or saved.")] = False
     preview: Annotated[bool, Field(description="Links get a preview.")] = False
     on_unknown: Annotated[
-        Literal["report"],
-        _only(built="report"),
-        Field(description="What to do when nobody knows whether Telegram has sent it."),
+        Literal["report", "resend"],
+        Field(
+            description="What to do when nobody knows whether Telegram has sent it: say so, or send it "
+            "again, so that it may arrive twice. A question is always sent again: only one answer can count."
+        ),
     ] = "report"
     metadata: Metadata = {}
 
@@ -114,6 +116,7 @@ class SayingBody(Body):
             silent=self.silent,
             protect=self.protect,
             preview=self.preview,
+            resend=self.on_unknown == "resend",
         )
 
 

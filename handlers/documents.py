@@ -74,6 +74,7 @@ class TaskDocument(TypedDict):
     created_at: Time
     updated_at: Time
     expires_at: Time
+    not_before: Time | None
     answer: AnswerDocument | None
     answers: list[AnswerDocument]
     error: FailureDocument | None
@@ -100,6 +101,7 @@ def task_document(task: Task) -> dict[str, Any]:
         "created_at": rfc3339(task.created_at),
         "updated_at": rfc3339(task.updated_at),
         "expires_at": rfc3339(task.expires_at),
+        "not_before": None if task.not_before is None else rfc3339(task.not_before),
         "answer": None if task.decision is None else _answer(task.decision),
         "answers": [_answer(answer) for answer in task.answers],
         "error": None if task.error is None else _failure(task.error),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from core.tasks import Change, Lease, Task
@@ -17,10 +17,27 @@ KEY_LIFETIME = timedelta(hours=72)
 UPDATE_LIFETIME = timedelta(hours=72)
 """How long an update is remembered; Telegram repeats one for at most 24 hours."""
 
+# Nothing of its chat is before it; what may be there already (its last try was unclear) holds up nobody.
+_FIRST_IN_CHAT = """NOT EXISTS (
+    SELECT 1 FROM tasks AS earlier
+    WHERE earlier.bot = tasks.bot AND earlier.chat = tasks.chat AND earlier.id < tasks.id
+      AND earlier.state IN ('queued', 'sending') AND (earlier.state = 'queued' OR earlier.not_before IS NULL))
+"""
+# Every service gets its turn: first the first of each, then the second of each. Questions go before messages.
 _DUE = f"""
-SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) <= $2
-ORDER BY COALESCE(not_before, 0), id LIMIT $3
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'queued' AND id IN (
+  SELECT id FROM (
+    SELECT id, ROW_NUMBER() OVER (
+      PARTITION BY service ORDER BY CASE kind WHEN 'question' THEN 0 ELSE 1 END, id) AS turn
+    FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) <= $2 AND {_FIRST_IN_CHAT}
+  ) AS due ORDER BY turn, id LIMIT $3)
 """  # noqa: S608 -- constants only
+_DUE_IN_CHAT = f"""
+SELECT {COLUMNS} FROM tasks
+WHERE bot = $1 AND chat = $2 AND state = 'queued' AND COALESCE(not_before, 0) <= $3 AND {_FIRST_IN_CHAT}
+ORDER BY id LIMIT 1
+"""  # noqa: S608 -- constants only
+_WAITING = "SELECT service, COUNT(*) FROM tasks WHERE bot = $1 AND state = 'queued' GROUP BY service"
 _ABANDONED = f"""
 SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) <= $2
 ORDER BY COALESCE(lease_until, 0), id LIMIT $3
@@ -35,10 +52,10 @@ _OVERDUE = """
 SELECT id FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') AND expires_at <= $2
 ORDER BY expires_at, id LIMIT $3
 """
-_NEXT_DUE = """
-SELECT COALESCE(not_before, 0) FROM tasks WHERE bot = $1 AND state = 'queued'
+_NEXT_DUE = f"""
+SELECT COALESCE(not_before, 0) FROM tasks WHERE bot = $1 AND state = 'queued' AND {_FIRST_IN_CHAT}
 ORDER BY COALESCE(not_before, 0) LIMIT 1
-"""
+"""  # noqa: S608 -- constants only
 _NEXT_ABANDONED = """
 SELECT COALESCE(lease_until, 0) FROM tasks WHERE bot = $1 AND state = 'sending'
 ORDER BY COALESCE(lease_until, 0) LIMIT 1
@@ -70,13 +87,24 @@ class SqlDeadlineStore(Rows):
     """The port `DeadlineStore`, in SQL."""
 
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """See `core.ports.DeadlineStore.claim`; the oldest come first."""
-        due = Statement(_DUE, (self.bot, milliseconds(now), limit), for_update=True)
+        """See `core.ports.DeadlineStore.claim`."""
+        due = Statement(_DUE, (self.bot, milliseconds(now), limit), for_update=True, pass_over=True)
         return await self._change_all(due, lambda task: Change.to_state(task.sending(now, lease)))
+
+    async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
+        """See `core.ports.DeadlineStore.claim_in`."""
+        params = (self.bot, str(chat), milliseconds(now))
+        due = Statement(_DUE_IN_CHAT, params, for_update=True, pass_over=True)
+        claimed = await self._change_all(due, lambda task: Change.to_state(task.sending(now, lease)))
+        return claimed[0] if claimed else None
+
+    async def waiting(self) -> Mapping[str, int]:
+        """See `core.ports.DeadlineStore.waiting`."""
+        return dict(await self.database.read(lambda: steps.rows_of(Statement(_WAITING, (self.bot,)))))
 
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.abandoned`; the oldest come first."""
-        left = Statement(_ABANDONED, (self.bot, milliseconds(now), limit), for_update=True)
+        left = Statement(_ABANDONED, (self.bot, milliseconds(now), limit), for_update=True, pass_over=True)
         return await self._change_all(left, lambda task: Change(task.leased(lease), "taken_over"))
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from core.tasks import Task
@@ -73,9 +74,11 @@ def _receive(
     for change in effect.changes:
         task_id = change.task.id
         found[task_id] = yield from steps.take(bot, at, found[task_id], change)
+    replies: list[Task] = []
     for reply in effect.replies:
-        yield from steps.insert(bot, at, reply, update_id)
-    return effect
+        stored = yield from steps.place(bot, at, reply, update_id)
+        replies.append(stored)
+    return replace(effect, replies=tuple(replies)) if replies else effect
 
 
 def _find(bot: int, lookup: Lookup) -> Statement:

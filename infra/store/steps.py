@@ -8,7 +8,7 @@ from typing import TypeVar
 from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
 from core.ports import Clock
-from core.tasks import Change, Task
+from core.tasks import Change, Task, TaskState
 from infra.store.rows import COLUMNS, INSERT, UPDATE, Found, decode, encode, encode_step, milliseconds
 from infra.store.transactions import Database, MovedOn, Row, Statement, Transaction
 
@@ -85,6 +85,26 @@ def insert(bot: int, at: int, task: Task, update_id: int | None = None) -> Trans
     yield _record(bot, at, origin, 1)
     if task.message_ids:
         yield from _own_messages(bot, task, 0)
+
+
+_UNSENT_BEFORE = """
+SELECT 1 FROM tasks WHERE bot = $1 AND chat = $2 AND state IN ('queued', 'sending')
+  AND (state = 'queued' OR not_before IS NULL) LIMIT 1
+"""
+
+
+def place(bot: int, at: int, task: Task, update_id: int | None = None) -> Transaction[Task]:
+    """Store a new task: as it is, or `queued` when an earlier one in its chat is not sent yet.
+
+    Takes what `insert` takes.
+
+    Returns:
+        The task as it was stored.
+    """
+    if task.state is TaskState.SENDING and (yield Statement(_UNSENT_BEFORE, (bot, str(task.chat.id)))):
+        task = task.waits()
+    yield from insert(bot, at, task, update_id)
+    return task
 
 
 def take(bot: int, at: int, found: Found, change: Change) -> Transaction[Found]:

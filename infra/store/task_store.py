@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from core.errors import IdempotencyMismatch
+from core.errors import IdempotencyMismatch, TelegateError
 from core.ports import Idempotency, TaskFilter
 from core.tasks import Change, Task
 from infra.store import steps
@@ -33,10 +33,12 @@ _SIZES = (1, 10, 100, 1_000, 10_000)
 class SqlTaskStore(Rows):
     """The port `TaskStore`, in SQL."""
 
-    async def add(self, task: Task, idempotency: Idempotency | None) -> tuple[Task, bool]:
+    async def add(
+        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
+    ) -> tuple[Task, bool]:
         """See `core.ports.TaskStore.add`."""
         at = self._now()
-        return await self._write(lambda: _add(self.bot, at, task, idempotency))
+        return await self._write(lambda: _add(self.bot, at, task, idempotency, refusal))
 
     async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
         """See `core.ports.TaskStore.amend`."""
@@ -63,19 +65,21 @@ class SqlTaskStore(Rows):
         return Statement(_FIND_OWN, (self.bot, task_id, service))
 
 
-def _add(bot: int, at: int, task: Task, idempotency: Idempotency | None) -> Transaction[tuple[Task, bool]]:
-    if idempotency is None:
-        yield from steps.insert(bot, at, task)
-        return task, True
-    made = yield from _made_before(bot, idempotency)
+def _add(
+    bot: int, at: int, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None
+) -> Transaction[tuple[Task, bool]]:
+    made = None if idempotency is None else (yield from _made_before(bot, idempotency))
     if made is not None:
         return made, False
-    yield from steps.insert(bot, at, task)
-    scope = (bot, idempotency.service, idempotency.route, idempotency.key)
-    if not (yield Statement(_KEEP_KEY, (*scope, idempotency.fingerprint, task.id))):
-        # Another process used the key at the same time: forget this task and find that one.
-        raise MovedOn
-    return task, True
+    if refusal is not None:
+        raise refusal
+    stored = yield from steps.place(bot, at, task)
+    if idempotency is not None:
+        scope = (bot, idempotency.service, idempotency.route, idempotency.key)
+        if not (yield Statement(_KEEP_KEY, (*scope, idempotency.fingerprint, task.id))):
+            # Another process used the key at the same time: forget this task and find that one.
+            raise MovedOn
+    return stored, True
 
 
 def _made_before(bot: int, idempotency: Idempotency) -> Transaction[Task | None]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from core.errors import RecipientUnreachable, TelegramRejected
-from core.ports import NotReached, Rejected, Unclear
+from core.ports import Migrated, NotReached, Rejected, Unclear
 from core.tasks import Failure
 
 _SUCCESS, _CLIENT_ERROR, _SERVER_ERROR = 2, 4, 5
@@ -122,11 +122,13 @@ def _unclear_because(code: int) -> str:
     return f"Telegram {what}, so it may or may not have done this. Look into the chat before you repeat it."
 
 
-def as_core_error(refused: Refused) -> NotReached | Rejected:
+def as_core_error(refused: Refused) -> NotReached | Rejected | Migrated:
     """What a refusal means for a task.
 
     Source: https://core.telegram.org/bots/api#responseparameters, and the texts of the Bot API server.
     """
+    if refused.migrated_to is not None:
+        return Migrated(refused.migrated_to)
     if refused.code == HTTPStatus.TOO_MANY_REQUESTS:
         return NotReached(
             _later(refused.retry_after),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from core.errors import TelegateError
-from core.ports import Button, NotReached, Part, Rejected, Unclear
+from core.ports import Button, Migrated, NotReached, Part, Rejected, Unclear
 from core.tasks import Failure
 
 _Deed: TypeAlias = Callable[[], None]
@@ -240,4 +240,6 @@ def _fresh(error: TelegateError) -> TelegateError:
     """The same error anew: an exception that is raised twice drags its first traceback along."""
     if isinstance(error, Rejected):
         return Rejected(error.failure)
+    if isinstance(error, Migrated):
+        return Migrated(error.chat)
     return type(error)(error.detail, retry_after=error.retry_after)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from core.errors import IdempotencyMismatch, StorageUnavailable
+from core.chats import EVERY_CHAT, SOON, ChatNote
+from core.errors import IdempotencyMismatch, StorageUnavailable, TelegateError
 from core.messages import Deletion, Edit
 from core.ports import Idempotency, TaskFilter
 from core.questions import Question
@@ -17,6 +19,7 @@ from core.tasks import (
     DECIDED_STATES,
     SUCCESSORS,
     Change,
+    Failure,
     Lease,
     Task,
     TaskState,
@@ -25,7 +28,7 @@ from core.updates import ByMessage, ByToken, Effect, Lookup
 
 Method: TypeAlias = Literal[
     "add", "amend", "find", "page", "final_among", "claim", "abandoned", "overdue", "unclosed",
-    "next_deadline", "forget", "receive", "quarantine",
+    "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats",
 ]  # fmt: skip
 
 KEY_LIFETIME = timedelta(hours=72)
@@ -52,7 +55,7 @@ class Held:
 
 
 class MemoryStore:
-    """The ports `TaskStore`, `DeadlineStore` and `InboxStore`.
+    """The ports `TaskStore`, `DeadlineStore`, `InboxStore` and `ChatStore`.
 
     Every method is one transaction: between its first and last line nobody else gets a turn, and a judge
     that raises changes nothing. Steps that `SUCCESSORS` does not allow raise `Forbidden`.
@@ -62,6 +65,7 @@ class MemoryStore:
         tasks: the rows, oldest first.
         history: every step of every task, in order.
         calls: how often each method was called.
+        notes: what Telegram said about chats.
         set_aside: updates that could not be read, with the reason.
     """
 
@@ -74,6 +78,8 @@ class MemoryStore:
         self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._updates: set[int] = set()
         self._held: dict[Method, list[Held]] = {}
+        self.notes: dict[int | str, ChatNote] = {}
+        self._paused_at: dict[int | str, datetime] = {}
 
     def hold(self, method: Method) -> Held:
         """Hold the answer of the next call of this method back until it is released."""
@@ -87,12 +93,16 @@ class MemoryStore:
 
     # TaskStore
 
-    async def add(self, task: Task, idempotency: Idempotency | None) -> tuple[Task, bool]:
+    async def add(
+        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
+    ) -> tuple[Task, bool]:
         """See `core.ports.TaskStore.add`."""
         async with self._transaction("add"):
             stored = self._made_by(idempotency)
             if stored is None:
-                self._insert(task)
+                if refusal is not None:
+                    raise refusal
+                task = self._place(task)
                 if idempotency is not None:
                     self._keys[_scope(idempotency)] = (idempotency.fingerprint, task.id)
         return (task, True) if stored is None else (stored, False)
@@ -131,9 +141,19 @@ class MemoryStore:
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.claim`."""
         async with self._transaction("claim"):
-            due = [task for task in self._in(TaskState.QUEUED) if _due_at(task) <= now]
-            due = sorted(due, key=_due_at)[:limit]
+            due = self._fairly(self._due(now))[:limit]
             return [self._take(Change.to_state(task.sending(now, lease))) for task in due]
+
+    async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
+        """See `core.ports.DeadlineStore.claim_in`."""
+        async with self._transaction("claim_in"):
+            due = [task for task in self._due(now) if task.chat.id == chat]
+            return self._take(Change.to_state(due[0].sending(now, lease))) if due else None
+
+    async def waiting(self) -> Mapping[str, int]:
+        """See `core.ports.DeadlineStore.waiting`."""
+        async with self._transaction("waiting"):
+            return Counter(task.service for task in self._in(TaskState.QUEUED))
 
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.abandoned`."""
@@ -187,17 +207,53 @@ class MemoryStore:
             effect = judge(list(self._look_up(lookup)))
             for change in effect.changes:
                 self._take(change)
-            for reply in effect.replies:
-                self._insert(reply)
+            replies = tuple(self._place(reply) for reply in effect.replies)
             self._updates.add(update_id)
-        return effect
+        return replace(effect, replies=replies)
 
     async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
         """See `core.ports.InboxStore.quarantine`."""
         async with self._transaction("quarantine"):
             self.set_aside.setdefault(raw if update_id is None else update_id, (reason, raw))
 
+    # ChatStore
+
+    async def chat_notes(self, chats: Collection[int | str] | None) -> Sequence[ChatNote]:
+        """See `core.chats.ChatStore.chat_notes`."""
+        async with self._transaction("chats"):
+            return [note for note in self.notes.values() if chats is None or note.chat in chats]
+
+    async def pause_chat(self, chat: int | str, now: datetime, until: datetime) -> None:
+        """See `core.chats.ChatStore.pause_chat`."""
+        async with self._transaction("chats"):
+            self._pause(chat, until)
+            if any(now - at < SOON for other, at in self._paused_at.items() if other != chat):
+                self._pause(EVERY_CHAT, until)
+            self._paused_at[chat] = now
+
+    async def keep_chat_unreachable(self, chat: int | str, until: datetime, failure: Failure) -> None:
+        """See `core.chats.ChatStore.keep_chat_unreachable`."""
+        async with self._transaction("chats"):
+            self.notes[chat] = replace(self._note(chat), unreachable_until=until, failure=failure)
+
+    async def forget_chat_unreachable(self, chat: int | str) -> None:
+        """See `core.chats.ChatStore.forget_chat_unreachable`."""
+        async with self._transaction("chats"):
+            self.notes[chat] = replace(self._note(chat), unreachable_until=None, failure=None)
+
+    async def move_chat(self, chat: int | str, to: int) -> None:
+        """See `core.chats.ChatStore.move_chat`."""
+        async with self._transaction("chats"):
+            self.notes[chat] = replace(self._note(chat), migrated_to=to)
+
     # Inside
+
+    def _note(self, chat: int | str) -> ChatNote:
+        return self.notes.get(chat) or ChatNote(chat)
+
+    def _pause(self, chat: int | str, until: datetime) -> None:
+        note = self._note(chat)
+        self.notes[chat] = replace(note, paused_until=max(until, note.paused_until or until))
 
     @asynccontextmanager
     async def _transaction(self, method: Method) -> AsyncIterator[None]:
@@ -213,9 +269,34 @@ class MemoryStore:
             await held.released.wait()
         await asyncio.sleep(0)
 
-    def _insert(self, task: Task) -> None:
+    def _place(self, task: Task) -> Task:
+        if task.state is TaskState.SENDING and any(_keeps_up(other, task) for other in self.tasks.values()):
+            task = task.waits()
         self.tasks[task.id] = task
         self.history.append(Entry(None, Change.to_state(task, jti=task.jti)))
+        return task
+
+    def _due(self, now: datetime) -> list[Task]:
+        """What is queued, due, and the first of its chat; the oldest first."""
+        return sorted(
+            (task for task in self._firsts() if _due_at(task) <= now),
+            key=_id,
+        )
+
+    def _firsts(self) -> Iterator[Task]:
+        for task in self._in(TaskState.QUEUED):
+            if not any(_keeps_up(other, task) and other.id < task.id for other in self.tasks.values()):
+                yield task
+
+    @staticmethod
+    def _fairly(due: Sequence[Task]) -> list[Task]:
+        """The first of each service, its questions first, then the second of each."""
+        turns: Counter[str] = Counter()
+        numbered: list[tuple[int, str, Task]] = []
+        for task in sorted(due, key=lambda task: (not task.is_question, task.id)):
+            turns[task.service] += 1
+            numbered.append((turns[task.service], task.id, task))
+        return [task for *_, task in sorted(numbered, key=lambda one: one[:2])]
 
     def _take(self, change: Change) -> Task:
         before, after = self.tasks[change.task.id], change.task
@@ -240,9 +321,8 @@ class MemoryStore:
         return [task for task in self.tasks.values() if task.state in states]
 
     def _deadlines(self) -> Iterator[datetime]:
+        yield from map(_due_at, self._firsts())
         for task in self.tasks.values():
-            if task.state is TaskState.QUEUED:
-                yield _due_at(task)
             if task.state is TaskState.SENDING and task.lease is not None:
                 yield task.lease.until
             if task.state in {TaskState.QUEUED, TaskState.ASKED}:
@@ -272,6 +352,12 @@ def _scope(idempotency: Idempotency) -> tuple[str, str, str]:
 
 def _id(task: Task) -> str:
     return task.id
+
+
+def _keeps_up(earlier: Task, later: Task) -> bool:
+    """Whether one task in a chat has to be sent before another can be."""
+    in_flight = earlier.state is TaskState.SENDING and earlier.not_before is None
+    return earlier.chat.id == later.chat.id and (in_flight or earlier.state is TaskState.QUEUED)
 
 
 def _due_at(task: Task) -> datetime:

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.asking import Asking, QuestionRequest
+from core.backlog import Backlog
 from core.buttons import ButtonKey
+from core.chats import ChatBook
 from core.deadlines import Timekeeper
 from core.drafting import Drafter
 from core.inbox import Inbox
 from core.messages import Edit, Message
+from core.pacing import Pacer
 from core.policy import CommandRule, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
 from core.ports import GatewayIdentity, Idempotency
 from core.questions import Option, Person, Respondents, TextInput
@@ -116,7 +119,17 @@ class World:
         drafter = Drafter(identity, self.clock, lambda: f"{next(self._ids):026d}")
         room = WaitingRoom()
         self.waker.subscribe(room.wake)
-        sender = Sender(self.store, self.messenger, self.formatter, self.waker, drafter)
+        sender = Sender(
+            self.store,
+            self.store,
+            self.messenger,
+            self.formatter,
+            self.waker,
+            drafter,
+            ChatBook(self.store, shared=True, jitter=lambda: 0.0),
+            Pacer(0, lambda: asyncio.get_running_loop().time()),
+            Backlog(0),
+        )
         timekeeper = Timekeeper(self.store, self.store, sender)
         sender.alarm = timekeeper.remember
         desk = TaskDesk(self.store, room, sender)
@@ -282,8 +295,8 @@ class Gateway:
 
     async def settled(self) -> None:
         """Wait until nothing is being sent, edited or acknowledged any more."""
-        while self.sender._running:
-            _, late = await asyncio.wait(self.sender._running, timeout=LONGEST_SEND)
+        while self.sender.errands.running:
+            _, late = await asyncio.wait(self.sender.errands.running, timeout=LONGEST_SEND)
             assert not late, "Something is still being sent; a call that hangs has to be released first."
 
     async def pass_time(self, seconds: float) -> int:
@@ -299,7 +312,7 @@ class Gateway:
 
     async def crash(self) -> None:
         """End as `kill -9` does: nothing more is sent or stored, and nobody is told."""
-        running = list(self.sender._running)
+        running = list(self.sender.errands.running)
         for work in running:
             work.cancel()
         await asyncio.gather(*running, return_exceptions=True)

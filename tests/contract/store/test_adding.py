@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import IdempotencyMismatch, StorageUnavailable
+from core.errors import IdempotencyMismatch, Overloaded, StorageUnavailable
+from core.messages import Chat
 from core.ports import Idempotency, TaskFilter
 from core.tasks import Change, TaskState
 from infra.store import Store
@@ -113,3 +114,23 @@ async def test_who_always_comes_second_is_told_to_try_again(store: Store) -> Non
         await unlucky.add(a_question(), a_key())
     assert refusal.value.retry_after == 3
     assert await ask(store, "SELECT COUNT(*) FROM tasks") == [(0,)]
+
+
+async def test_a_task_behind_an_unsent_one_in_its_chat_is_stored_as_queued(store: Store) -> None:
+    first, second = a_message(TaskState.SENDING), a_message(TaskState.SENDING)
+    elsewhere = a_message(TaskState.SENDING, chat=Chat(815))
+    assert await store.add(first, None) == (first, True)
+    assert await store.add(second, None) == (second.waits(), True)
+    assert await store.add(elsewhere, None) == (elsewhere, True)
+    assert await store.find(second.id) == second.waits()
+    assert [step.what for step in await history(store, second.id)] == ["queued"]
+
+
+async def test_a_refusal_is_raised_only_when_a_new_task_would_be_made(store: Store) -> None:
+    refusal = Overloaded("Too much waits.", retry_after=1)
+    task = a_message()
+    with pytest.raises(Overloaded):
+        await store.add(task, a_key(), refusal)
+    assert await store.find(task.id) is None
+    await store.add(task, a_key())
+    assert await store.add(a_message(), a_key(), refusal) == (task, False)

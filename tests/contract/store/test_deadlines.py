@@ -3,23 +3,83 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
 
-from core.tasks import Lease, TaskState
+from core.messages import Chat
+from core.tasks import Change, Failure, Lease, Task, TaskState
 from infra.store import Store
-from tests.contract.store.samples import LEASE, NOW, a_message, a_question, history, later
+from tests.contract.store import samples
+from tests.contract.store.samples import LEASE, NOW, OPS, history, later
 
 MINE = Lease("host-2", later(30))
 
+_chats = itertools.count(1000)
+
+
+def a_message(*args: TaskState, **changes: object) -> Task:
+    """A message in a chat of its own, so that it has to wait for no other."""
+    return samples.a_message(*args, **({"chat": Chat(next(_chats))} | changes))  # type: ignore[arg-type]
+
+
+def a_question(*args: TaskState, **changes: object) -> Task:
+    """A question in a chat of its own."""
+    return samples.a_question(*args, **({"chat": Chat(next(_chats))} | changes))  # type: ignore[arg-type]
+
 
 async def test_due_tasks_are_claimed_oldest_first(store: Store) -> None:
-    tasks = [a_message(not_before=later(seconds)) for seconds in (3, 1, 2, 10)]
+    tasks = [a_message(not_before=later(seconds)) for seconds in (3, 10, 2, 1)]
     for task in tasks:
         await store.add(task, None)
     claimed = await store.claim(later(3), MINE, 2)
-    assert [task.id for task in claimed] == [tasks[1].id, tasks[2].id]
-    assert [task.id for task in await store.claim(later(3), MINE, 2)] == [tasks[0].id]
+    assert [task.id for task in claimed] == [tasks[0].id, tasks[2].id]
+    assert [task.id for task in await store.claim(later(3), MINE, 2)] == [tasks[3].id]
     assert await store.claim(later(3), MINE, 2) == []
+
+
+async def test_every_service_gets_its_turn_and_its_questions_go_first(store: Store) -> None:
+    flood = [a_message(service="billing") for _ in range(5)]
+    few = [a_message(service="ci"), a_question(TaskState.QUEUED, service="ci")]
+    for task in (*flood, *few):
+        await store.add(task, None)
+    assert await store.waiting() == {"billing": 5, "ci": 2}
+    claimed = await store.claim(NOW, MINE, 3)
+    assert {task.id for task in claimed} == {flood[0].id, few[1].id, flood[1].id}
+    assert {task.id for task in await store.claim(NOW, MINE, 2)} == {few[0].id, flood[2].id}
+    assert await store.waiting() == {"billing": 2}
+
+
+async def test_of_a_chat_only_the_first_task_is_claimed(store: Store) -> None:
+    first, second, third = (samples.a_message() for _ in range(3))
+    for task in (first, second, third):
+        await store.add(task, None)
+    assert [task.id for task in await store.claim(NOW, MINE, 10)] == [first.id]
+    assert await store.claim(NOW, MINE, 10) == []
+    assert await store.claim_in(OPS, NOW, MINE) is None
+    await store.amend(first.id, lambda task: Change.to_state(task.sent(NOW)))
+    claimed = await store.claim_in(OPS, NOW, MINE)
+    assert claimed is not None
+    assert (claimed.id, claimed.state, claimed.lease) == (second.id, TaskState.SENDING, MINE)
+    assert await store.claim_in(OPS, NOW, MINE) is None
+
+
+async def test_a_first_task_that_has_to_wait_lets_nobody_pass(store: Store) -> None:
+    first, second = samples.a_message(not_before=later(30)), samples.a_message()
+    for task in (first, second):
+        await store.add(task, None)
+    assert await store.claim(later(29), MINE, 10) == []
+    assert await store.claim_in(OPS, later(29), MINE) is None
+    assert await store.next_deadline() == later(30)
+    assert [task.id for task in await store.claim(later(30), MINE, 10)] == [first.id]
+
+
+async def test_a_task_in_doubt_holds_up_nobody(store: Store) -> None:
+    doubtful, following = samples.a_question(TaskState.SENDING), samples.a_message()
+    for task in (doubtful, following):
+        await store.add(task, None)
+    failure = Failure("outcome_unknown", "It may be there.")
+    await store.amend(doubtful.id, lambda task: Change(task.unclear(failure, 1, LEASE), "unclear"))
+    assert [task.id for task in await store.claim(NOW, MINE, 10)] == [following.id]
 
 
 async def test_a_claimed_task_is_sending_under_the_lease_and_its_history_says_so(store: Store) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from core.drafting import LEASE
 from core.messages import Chat, Format, Message
-from core.ports import FormattedText
+from core.ports import FormattedText, Migrated, Rejected
 from core.sending import UNCLEAR_TRIES
 from core.submitting import Submission
 from core.tasks import Failure, Task, TaskState
+from core.telling import MessageRequest
 from core.updates import Notice
 from tests.fakes.clock import START
 from tests.fakes.formatter import PlainFormatter
@@ -26,10 +27,12 @@ from tests.fakes.messenger import (
     UNCLEAR,
     UNCLEAR_LOST,
     Hang,
+    Outcome,
     later,
 )
 from tests.fakes.world import ADA, BEN, CI, GROUP, Gateway, World, turns, until
 
+REFUSED = Outcome(done=False, error=Rejected(Failure("telegram_rejected", "No.", 400, "Bad Request: no")))
 LONG = "a" * 10 + "b" * 10 + "c" * 5
 
 
@@ -243,7 +246,7 @@ async def test_a_copy_that_is_delivered_after_the_answer_loses_its_buttons_too(g
     await gateway.timekeeper.sweep()
     await second.arrived.wait()
     await gateway.press("Deploy")
-    await until(lambda: len(gateway.sender._running) == 1)
+    await until(lambda: len(gateway.sender.errands.running) == 1)
     second.release()
     await gateway.settled()
     assert [shown.buttons for shown in gateway.world.messenger.chat.values()] == [(), ()]
@@ -358,21 +361,86 @@ async def test_a_question_that_is_withdrawn_while_it_is_sent_is_closed_when_it_a
 # Leases
 
 
-async def test_a_task_that_waited_for_its_chat_renews_its_lease_before_the_call(gateway: Gateway) -> None:
+async def test_a_task_waits_in_the_queue_for_its_chat_and_gets_its_lease_when_it_is_its_turn(
+    gateway: Gateway,
+) -> None:
     first, second = Hang(), Hang()
     gateway.world.messenger.script(first, second)
     await gateway.tell("first")
     task = await gateway.tell("second")
     await first.arrived.wait()
+    assert (task.state, task.lease) == (TaskState.QUEUED, None)
     gateway.world.clock.advance(20)
     first.release()
     await second.arrived.wait()
     lease = gateway.row(task).lease
     assert lease is not None
     assert lease.until == START + timedelta(seconds=20) + LEASE
-    assert "held" in gateway.world.store.steps_of(task.id)
+    assert gateway.world.store.steps_of(task.id) == ["queued", "sending"]
     second.release()
     await gateway.settled()
+    assert gateway.said() == ["first", "second"]
+
+
+async def test_what_a_chat_is_told_keeps_its_order_when_the_first_has_to_wait(gateway: Gateway) -> None:
+    gateway.world.messenger.script(NOT_REACHED, NOT_REACHED)
+    tasks = [await gateway.tell(text) for text in ("one", "two", "three")]
+    elsewhere = await gateway.tell("elsewhere", chat=BEN.id)
+    await gateway.settled()
+    assert [gateway.row(task).state for task in tasks] == [TaskState.QUEUED] * 3
+    await gateway.pass_time(1)
+    for _ in range(5):
+        await gateway.pass_time(2)
+    assert [gateway.row(task).state for task in (*tasks, elsewhere)] == [TaskState.SENT] * 4
+    assert [shown.text for shown in gateway.world.messenger.chat.values() if shown.chat == ADA.id] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+async def test_what_stood_behind_a_task_goes_on_in_the_next_process(world: World, gateway: Gateway) -> None:
+    hang = Hang()
+    world.messenger.script(hang)
+    await gateway.tell("first")
+    behind = await gateway.tell("second")
+    await hang.arrived.wait()
+    await gateway.crash()
+    other = world.start()
+    await other.pass_time(LEASE.total_seconds() + 1)
+    await other.settled()
+    assert other.row(behind).state is TaskState.SENT
+
+
+async def test_a_chat_that_cannot_be_reached_is_not_tried_again_until_the_person_writes(
+    gateway: Gateway,
+) -> None:
+    gateway.world.messenger.script(BLOCKED)
+    first = await gateway.tell("one", wait=5)
+    second = await gateway.tell("two", wait=5)
+    assert [task.error and task.error.code for task in (first, second)] == ["recipient_unreachable"] * 2
+    assert gateway.said() == ["one"]
+    await gateway.write("Hello?")
+    await gateway.settled()
+    third = await gateway.tell("three", wait=5)
+    assert third.state is TaskState.SENT
+
+
+async def test_a_group_that_has_become_a_supergroup_gets_its_message_there(gateway: Gateway) -> None:
+    gateway.world.messenger.script(Outcome(done=False, error=Migrated(-1009)))
+    task = await gateway.tell("Hello", chat=GROUP, wait=5)
+    assert (task.state, task.chat.id) == (TaskState.SENT, -1009)
+    assert gateway.world.messenger.last.chat == -1009
+    assert gateway.sender.chats.is_same(GROUP, -1009)
+    again = await gateway.tell("Hello", chat=GROUP, wait=5)
+    assert (again.state, again.chat.id) == (TaskState.SENT, -1009)
+
+
+async def test_a_supergroup_that_moves_on_and_on_is_given_up(gateway: Gateway) -> None:
+    moved = Outcome(done=False, error=Migrated(-1009))
+    gateway.world.messenger.script(moved, moved)
+    task = await gateway.tell("Hello", chat=GROUP, wait=5)
+    assert (task.state, task.error and task.error.code) == (TaskState.FAILED, "telegram_rejected")
 
 
 async def test_a_task_that_another_process_took_over_is_let_go(world: World, gateway: Gateway) -> None:
@@ -539,7 +607,7 @@ async def test_an_edit_waits_until_its_message_is_sent(gateway: Gateway) -> None
 
 
 async def test_an_edit_of_a_message_that_was_never_sent_fails(gateway: Gateway) -> None:
-    gateway.world.messenger.script(NOT_REACHED, BLOCKED)
+    gateway.world.messenger.script(NOT_REACHED, REFUSED)
     message = await gateway.tell("Deploying")
     edit = await gateway.correct(message, "Deployed")
     await gateway.settled()
@@ -638,7 +706,7 @@ async def test_an_acknowledgement_that_fails_is_logged_and_harms_nothing(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway.world.messenger.script(*[NOT_REACHED] * 10, verb="acknowledge")
-    gateway.sender.acknowledge(Notice("press-1", "Thank you!"))
+    gateway.sender.closer.acknowledge(Notice("press-1", "Thank you!"))
     await gateway.settled()
     assert len(gateway.world.messenger.of("acknowledge")) < 10, "Nobody sees it any more."
     assert "A call to Telegram did not succeed: Telegram cannot be reached" in caplog.text
@@ -646,7 +714,7 @@ async def test_an_acknowledgement_that_fails_is_logged_and_harms_nothing(
 
 async def test_an_acknowledgement_that_did_not_come_through_is_repeated(gateway: Gateway) -> None:
     gateway.world.messenger.script(NOT_REACHED, UNCLEAR, verb="acknowledge")
-    gateway.sender.acknowledge(Notice("press-1", "Thank you!", popup=True))
+    gateway.sender.closer.acknowledge(Notice("press-1", "Thank you!", popup=True))
     await gateway.settled()
     calls = gateway.world.messenger.of("acknowledge")
     assert [(call.press_id, call.text, call.popup) for call in calls] == [("press-1", "Thank you!", True)] * 3
@@ -688,8 +756,36 @@ async def test_a_bug_is_logged_with_its_traceback_and_stops_nothing_else(
     assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
     assert "a bug in plain of 3 characters" in caplog.text
     assert gateway.row(task).state is TaskState.SENDING
-    other = await gateway.tell("two", wait=5)
+    other = await gateway.tell("two", chat=BEN.id, wait=5)
     assert other.state is TaskState.SENT
+
+
+async def test_a_message_that_may_arrive_twice_is_sent_again_after_an_unclear_outcome(
+    gateway: Gateway,
+) -> None:
+    gateway.world.messenger.script(UNCLEAR, UNCLEAR_LOST)
+    request = MessageRequest(ADA.id, Message("Twice rather than never", resend=True))
+    task = await gateway.telling.send(request, Submission(CI, 0.0))
+    await gateway.settled()
+    assert (gateway.row(task).state, gateway.row(task).in_doubt) == (TaskState.SENDING, True)
+    for _ in range(3):
+        await gateway.pass_time(2)
+    assert gateway.row(task).state is TaskState.SENT
+    assert len(gateway.said()) == 3
+
+
+async def test_a_message_that_may_arrive_twice_is_sent_again_after_a_crash(
+    world: World, gateway: Gateway
+) -> None:
+    hang = Hang(done_first=True)
+    world.messenger.script(hang)
+    request = MessageRequest(ADA.id, Message("Twice rather than never", resend=True))
+    task = await gateway.telling.send(request, Submission(CI, 0.0))
+    await hang.arrived.wait()
+    await gateway.crash()
+    other = world.start()
+    await other.pass_time(LEASE.total_seconds() + 1)
+    assert other.row(task).state is TaskState.SENT
 
 
 # Stopping
@@ -709,14 +805,33 @@ async def test_stopping_lets_what_is_being_sent_end(gateway: Gateway) -> None:
 
 
 async def test_stopping_lets_go_of_what_takes_too_long_and_its_row_says_so(gateway: Gateway) -> None:
+    hangs = Hang(), Hang()
+    gateway.world.messenger.script(*hangs)
+    message, question = await gateway.tell(), await gateway.ask(chat=BEN.id)
+    for hang in hangs:
+        await hang.arrived.wait()
+    behind = await gateway.tell("behind it")
+    await gateway.sender.stop(2)
+    rows = [gateway.row(task) for task in (message, question, behind)]
+    assert [row.state for row in rows] == [TaskState.UNKNOWN, TaskState.SENDING, TaskState.QUEUED]
+    assert [row.in_doubt for row in rows] == [True, True, False]
+    assert not gateway.sender.errands.running
+    other = gateway.world.start()
+    await other.pass_time(1)
+    assert [other.row(task).state for task in (question, behind)] == [TaskState.ASKED, TaskState.SENT]
+
+
+async def test_stopping_without_a_database_says_that_its_rows_could_not_be_told(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     hang = Hang()
     gateway.world.messenger.script(hang)
     task = await gateway.tell()
     await hang.arrived.wait()
+    gateway.world.store.down = True
     await gateway.sender.stop(2)
-    await turns()
     assert gateway.row(task).state is TaskState.SENDING
-    assert not gateway.sender._running
+    assert "the lease's end will show it" in caplog.text
 
 
 async def test_stopping_lets_what_follows_from_the_last_send_end_too(gateway: Gateway) -> None:
@@ -729,7 +844,7 @@ async def test_stopping_lets_what_follows_from_the_last_send_end_too(gateway: Ga
     await turns()
     hang.release()
     await stopping
-    assert not gateway.sender._running, "The closing is still under way."
+    assert not gateway.sender.errands.running, "The closing is still under way."
     assert gateway.row(task).closed
 
 
@@ -740,6 +855,7 @@ async def test_stopping_without_any_grace_drops_what_has_not_begun_without_a_tra
     await gateway.sender.stop(0)
     gc.collect()
     assert gateway.said() == []
+    assert gateway.row(task).state is TaskState.QUEUED
 
 
 async def test_stopping_with_nothing_to_do_returns_at_once(gateway: Gateway) -> None:

@@ -1,0 +1,111 @@
+"""Closing: a question that is over shows its outcome and loses its buttons; who presses is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+
+from core.chats import EVERY_CHAT, ChatBook
+from core.drafting import Drafter
+from core.errands import Errands
+from core.pacing import Pacer, Urgency
+from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, TaskStore, Unclear
+from core.rendering import closing_part, parts_of
+from core.tasks import Change, Task
+from core.updates import Notice
+
+log = logging.getLogger("telegate.sending")
+
+ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between tries to acknowledge a press; later ones nobody would see, the spinner has gone."""
+
+LONGEST_WAIT = 10.0
+"""Seconds that a pause of Telegram's is waited for; after a longer one, the sweep closes the question."""
+
+
+@dataclass(slots=True)
+class Closer:
+    """Edits the messages of questions that are over, and acknowledges presses."""
+
+    store: TaskStore
+    messenger: Messenger
+    formatter: Formatter
+    drafter: Drafter
+    chats: ChatBook
+    pacer: Pacer
+    errands: Errands
+    _closing: set[str] = field(default_factory=set)
+
+    def close(self, task: Task) -> None:
+        """Make a decided question's message tell its outcome, and take its buttons away."""
+        if task.message_ids and task.id not in self._closing:
+            self._closing.add(task.id)
+            self.errands.run(self._close(task))
+
+    def acknowledge(self, notice: Notice) -> None:
+        """Tell the person who pressed a button what became of it."""
+        self.errands.run(self._acknowledge(notice))
+
+    async def _close(self, task: Task) -> None:
+        try:
+            shown: tuple[int, ...] = ()
+            while shown != task.message_ids:
+                shown = task.message_ids
+                await self._show_outcome(task)
+                task = await self.store.amend(task.id, partial(_closed, shown)) or task
+        finally:
+            self._closing.discard(task.id)
+
+    async def _show_outcome(self, task: Task) -> None:
+        part = closing_part(task, self.formatter)
+        first = len(parts_of(task, self.formatter, self.drafter.identity.keys[-1])) - 1
+        for message_id in task.message_ids[first:]:
+            await self._wait_for_pause(task.chat.id)
+            await self.pacer.turn(task.chat.id, task.service, Urgency.PRESS)
+            await self._close_message(task, message_id, part)
+
+    async def _close_message(self, task: Task, message_id: int, part: Part) -> None:
+        try:
+            await self.messenger.edit(task.chat.id, message_id, part)
+        except NotReached as error:
+            if error.retry_after is not None:
+                await self.chats.pause(task.chat.id, self.drafter.clock.now(), error.retry_after)
+            raise
+        except (Rejected, Migrated) as error:
+            # The message is gone or too old, or stayed behind in the old group: nothing is left to be closed.
+            log.warning(
+                "The message of a question that is over could not be edited: %s",
+                error.detail,
+                extra={"action": "close_refused", "task": task.id},
+            )
+
+    async def _acknowledge(self, notice: Notice) -> None:
+        for pause in ACKNOWLEDGEMENT_PAUSES:
+            try:
+                await self._wait_for_pause(EVERY_CHAT)
+                await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
+            except (NotReached, Unclear) as error:
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+            else:
+                return
+        await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
+
+    async def _wait_for_pause(self, chat: int | str) -> None:
+        left = await self._pause_left(chat)
+        if 0 < left <= LONGEST_WAIT:
+            await asyncio.sleep(left)
+            left = await self._pause_left(chat)
+        if left > 0:
+            raise NotReached("Telegram has asked to wait before anything else is sent here.")
+
+    async def _pause_left(self, chat: int | str) -> float:
+        now = self.drafter.clock.now()
+        end = await self.chats.pause_end(chat, now)
+        return 0.0 if end is None else (end - now).total_seconds()
+
+
+def _closed(shown: tuple[int, ...], task: Task) -> Change | None:
+    """All its messages show the outcome, unless one more has come to light meanwhile."""
+    return Change(task.shown(), "closed") if task.message_ids == shown else None

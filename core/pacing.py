@@ -1,0 +1,183 @@
+"""Pacing: no faster than Telegram likes it, the urgent first, and every service its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from core.tasks import Task
+
+
+class Urgency(IntEnum):
+    """Who goes first when there is a queue."""
+
+    PRESS = 0
+    """Somebody looks at a spinner, or at buttons that mean nothing any more."""
+    QUESTION = 1
+    """Somebody will have to think, and a service waits for it."""
+    MESSAGE = 2
+    """Everything else that one service says in one chat."""
+
+    @classmethod
+    def of(cls, task: Task) -> Urgency:
+        """How urgent a task is."""
+        return cls.QUESTION if task.is_question else cls.MESSAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often something may happen.
+
+    Attributes:
+        interval: seconds between two, in the long run.
+        burst: so many may happen at once after a quiet time.
+    """
+
+    interval: float
+    burst: int
+
+
+BOT_BURST = 30
+PRIVATE = Pace(1.0, 10)
+"""A chat with one person. Source: https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this"""
+GROUP = Pace(3.0, 20)
+"""A group or channel: 20 messages a minute. Source: the same page."""
+
+PER_SERVICE = 15
+"""So many tasks of one service wait in memory for their turn; more wait in the database."""
+
+IN_ALL = 60
+"""So many tasks wait in memory, whoever they are of, before more are taken from the database."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Counts one kind of event (the generic cell rate algorithm, ITU-T I.371)."""
+
+    pace: Pace
+    _full_at: float = 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next one may happen; 0 for now."""
+        return max(0.0, self._full_at - self.pace.interval * (self.pace.burst - 1) - now)
+
+    def spend(self, now: float) -> None:
+        """One has happened."""
+        self._full_at = max(self._full_at, now) + self.pace.interval
+
+    def is_idle(self, now: float) -> bool:
+        """Whether it forgets nothing when it is thrown away."""
+        return self._full_at <= now
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Who may send next.
+
+    What Telegram allows is only known when it says "too many" (429), so this is a courtesy that makes such an
+    answer rare, and keeps a flood of one service from delaying the others.
+
+    Args:
+        per_second: messages to all chats together; 0 for no limits at all, be it of the bot or of a chat.
+        time: a monotonic clock, in seconds.
+    """
+
+    per_second: float
+    time: Callable[[], float]
+    _bot: Bucket | None = None
+    _chats: dict[int | str, Bucket] = field(default_factory=dict)
+    _waiting: Counter[str] = field(default_factory=Counter)
+    _queues: dict[Urgency, OrderedDict[str, deque[asyncio.Future[None]]]] = field(default_factory=dict)
+    _timer: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_second > 0:
+            self._bot = Bucket(Pace(1 / self.per_second, max(1, min(BOT_BURST, int(self.per_second)))))
+
+    @property
+    def room(self) -> int:
+        """How many more tasks may be taken from the database now."""
+        return max(0, IN_ALL - sum(self._waiting.values()))
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether it is worth to take more tasks from the database."""
+        return self.room >= IN_ALL // 2
+
+    def has_room_for(self, service: str) -> bool:
+        """Whether a new task of this service may wait for its turn here, and not in the database."""
+        return self._waiting.get(service, 0) < PER_SERVICE
+
+    def delay(self, chat: int | str) -> float:
+        """Seconds until this chat likes the next message; 0 for now."""
+        bucket = self._chats.get(chat)
+        return 0.0 if bucket is None else bucket.delay(self.time())
+
+    async def turn(self, chat: int | str, service: str, urgency: Urgency) -> None:
+        """Wait until the bot may send one more message, and count it."""
+        if self._bot is None:
+            return
+        if self._queues or self._bot.delay(self.time()) > 0:
+            await self._queue(service, urgency)
+        self._bot.spend(self.time())
+        self._spend_in(chat)
+
+    def _spend_in(self, chat: int | str) -> None:
+        now = self.time()
+        bucket = self._chats.get(chat)
+        if bucket is None:
+            if len(self._chats) >= _MOST_CHATS:
+                self._chats = {one: kept for one, kept in self._chats.items() if not kept.is_idle(now)}
+            is_private = isinstance(chat, int) and chat > 0
+            bucket = self._chats[chat] = Bucket(PRIVATE if is_private else GROUP)
+        bucket.spend(now)
+
+    async def _queue(self, service: str, urgency: Urgency) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(urgency, OrderedDict()).setdefault(service, deque()).append(turn)
+        self._waiting[service] += 1
+        self._set_timer()
+        try:
+            await turn
+        finally:
+            self._waiting[service] -= 1
+            if not self._waiting[service]:
+                del self._waiting[service]
+
+    def _set_timer(self) -> None:
+        if self._timer is None and self._queues and self._bot is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._bot.delay(self.time()), self._ring)
+
+    def _ring(self) -> None:
+        """Give the next turn; whoever has it counts it before anybody else gets one."""
+        self._timer = None
+        if self._bot is None or self._bot.delay(self.time()) > 0:
+            self._set_timer()
+            return
+        turn = self._next()
+        if turn is not None:
+            turn.set_result(None)
+            asyncio.get_running_loop().call_soon(self._set_timer)
+
+    def _next(self) -> asyncio.Future[None] | None:
+        """The most urgent; among equals the service that has waited longest since its last turn."""
+        while self._queues:
+            urgency = min(self._queues)
+            services = self._queues[urgency]
+            service, turns = services.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                services[service] = turns
+            if not services:
+                del self._queues[urgency]
+            if not turn.done():
+                return turn
+        return None
+
+
+_MOST_CHATS = 10_000
+"""So many chats are counted before those that are quiet are forgotten."""

@@ -1,0 +1,127 @@
+"""Nobody sends faster than Telegram likes, the urgent go first, and every service gets its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from core.pacing import BOT_BURST, GROUP, IN_ALL, PER_SERVICE, PRIVATE, Bucket, Pace, Pacer, Urgency
+from tests.fakes.world import ADA
+from tests.fakes.world import GROUP as OPS
+
+MESSAGE, QUESTION, PRESS = Urgency.MESSAGE, Urgency.QUESTION, Urgency.PRESS
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+def pacer() -> Pacer:
+    return Pacer(30, now)
+
+
+@pytest.fixture
+def chats() -> Iterator[int]:
+    return iter(range(1, 100_000))
+
+
+async def used_up(pacer: Pacer, chats: Iterator[int]) -> None:
+    """Let the bot make its burst, so that everybody who comes now has to wait."""
+    for _ in range(BOT_BURST):
+        await pacer.turn(next(chats), "flood", MESSAGE)
+
+
+def test_a_bucket_allows_a_burst_and_then_a_steady_pace() -> None:
+    bucket = Bucket(Pace(2.0, 3))
+    for _ in range(3):
+        assert bucket.delay(100.0) == 0
+        bucket.spend(100.0)
+    assert bucket.delay(100.0) == 2.0
+    assert bucket.delay(101.5) == 0.5
+    assert bucket.delay(102.0) == 0
+    assert not bucket.is_idle(105.9)
+    assert bucket.is_idle(106.0)
+
+
+async def test_after_a_burst_the_bot_sends_thirty_a_second(pacer: Pacer, chats: Iterator[int]) -> None:
+    begun = now()
+    for _ in range(BOT_BURST + 90):
+        await pacer.turn(next(chats), "ci", MESSAGE)
+    assert now() - begun == pytest.approx(3.0, abs=0.05)
+
+
+async def test_a_chat_gets_its_burst_and_then_has_to_wait(pacer: Pacer) -> None:
+    for chat, pace in ((ADA.id, PRIVATE), (OPS, GROUP), ("@news", GROUP)):
+        for _ in range(pace.burst):
+            assert pacer.delay(chat) == 0
+            await pacer.turn(chat, "ci", MESSAGE)
+        assert pacer.delay(chat) == pytest.approx(pace.interval, abs=1.0)
+    assert pacer.delay(4711) == 0
+
+
+async def test_without_a_limit_nobody_waits() -> None:
+    pacer = Pacer(0, now)
+    for _ in range(1000):
+        await pacer.turn(ADA.id, "ci", MESSAGE)
+    assert (now(), pacer.delay(ADA.id)) == (0, 0)
+
+
+async def test_presses_go_before_questions_and_questions_before_messages(
+    pacer: Pacer, chats: Iterator[int]
+) -> None:
+    await used_up(pacer, chats)
+    order: list[Urgency] = []
+
+    async def go(urgency: Urgency) -> None:
+        await pacer.turn(next(chats), "ci", urgency)
+        order.append(urgency)
+
+    await asyncio.gather(*(go(urgency) for urgency in (MESSAGE, QUESTION, PRESS, MESSAGE, PRESS)))
+    assert order == [PRESS, PRESS, QUESTION, MESSAGE, MESSAGE]
+
+
+async def test_a_flood_of_one_service_delays_another_by_one_turn(pacer: Pacer, chats: Iterator[int]) -> None:
+    await used_up(pacer, chats)
+    order: list[str] = []
+
+    async def go(service: str) -> None:
+        await pacer.turn(next(chats), service, MESSAGE)
+        order.append(service)
+
+    await asyncio.gather(*(go("flood") for _ in range(200)), go("other"), go("other"))
+    assert [place for place, service in enumerate(order) if service == "other"] == [1, 3]
+
+
+async def test_so_many_wait_in_memory_and_no_more(pacer: Pacer, chats: Iterator[int]) -> None:
+    await used_up(pacer, chats)
+    assert (pacer.room, pacer.has_much_room, pacer.has_room_for("ci")) == (IN_ALL, True, True)
+    waiting = [asyncio.ensure_future(pacer.turn(next(chats), "ci", MESSAGE)) for _ in range(PER_SERVICE)]
+    await asyncio.sleep(0)
+    assert (pacer.room, pacer.has_room_for("ci"), pacer.has_room_for("other")) == (
+        IN_ALL - PER_SERVICE,
+        False,
+        True,
+    )
+    await asyncio.gather(*waiting)
+    assert (pacer.room, pacer.has_room_for("ci")) == (IN_ALL, True)
+
+
+async def test_who_goes_away_takes_nobody_s_turn(pacer: Pacer, chats: Iterator[int]) -> None:
+    await used_up(pacer, chats)
+    gone = asyncio.ensure_future(pacer.turn(next(chats), "ci", PRESS))
+    await asyncio.sleep(0)
+    gone.cancel()
+    begun = now()
+    await pacer.turn(next(chats), "ci", MESSAGE)
+    assert now() - begun < 0.1
+    assert pacer.room == IN_ALL
+
+
+async def test_chats_that_are_quiet_are_forgotten(pacer: Pacer) -> None:
+    pacer = Pacer(10_000, now)
+    for chat in range(1, 25_000):
+        await pacer.turn(chat, "ci", MESSAGE)
+    assert len(pacer._chats) <= 20_001
