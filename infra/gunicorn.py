@@ -86,3 +86,9 @@ def pre_fork(server: Any, worker: GatewayWorker) -> None:
     if _tls is not None:
         _tls.refresh()
         worker.tls = _tls
+
+
+def post_fork(server: Any, worker: GatewayWorker) -> None:
+    """Let a new worker hear at once that it shall stop (gunicorn's hook, in the worker)."""
+    del server
+    worker.note_early_orders()

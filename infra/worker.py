@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
 from pathlib import Path
 from ssl import SSLContext
@@ -39,6 +40,24 @@ class GatewayWorker(aiohttp.GunicornUVLoopWebWorker):
                 raise
             tell_bad_start(error)
             sys.exit(BAD_START)
+
+    def note_early_orders(self) -> None:
+        """Note an order to stop that comes while the worker starts.
+
+        The handlers that a new process inherits are the master's, and uvloop loses signals that arrive
+        between `add_signal_handler` and the loop's start. The worker would go on starting, and the master
+        would kill it only after its whole grace time.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._stop_early)
+
+    def init_signals(self) -> None:
+        """Hand signals over to the loop once it runs; until then orders to stop are noted."""
+        self.loop.call_soon(super().init_signals)
+
+    def _stop_early(self, sig: int, frame: FrameType | None) -> None:
+        del sig, frame
+        self.alive = False
 
     def notify(self) -> None:
         """Tell the master that this worker lives, once a second, and look whether the certificate changed."""

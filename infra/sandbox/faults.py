@@ -27,6 +27,8 @@ class FaultKind(StrEnum):
     """No answer until the fault is lifted, and then a reset."""
     DRIP = "drip"
     """The right answer, one byte every `seconds`."""
+    SLOW = "slow"
+    """The right answer, after `seconds`."""
     NONSENSE = "nonsense"
     """200 with a page of HTML."""
     HUGE = "huge"
@@ -36,10 +38,12 @@ class FaultKind(StrEnum):
     """An update is posted a second time after it was accepted."""
     REORDER_UPDATES = "reorder_updates"
     """An update is held back until the one after it has been accepted."""
+    HOLD_UPDATES = "hold_updates"
+    """No update is posted until the fault is lifted, and `getWebhookInfo` tells no error."""
 
 
-DONE_ANYWAY = frozenset({FaultKind.DRIP, FaultKind.NONSENSE, FaultKind.HUGE})
-ON_UPDATES = frozenset({FaultKind.DUPLICATE_UPDATE, FaultKind.REORDER_UPDATES})
+DONE_ANYWAY = frozenset({FaultKind.DRIP, FaultKind.SLOW, FaultKind.NONSENSE, FaultKind.HUGE})
+ON_UPDATES = frozenset({FaultKind.DUPLICATE_UPDATE, FaultKind.REORDER_UPDATES, FaultKind.HOLD_UPDATES})
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +59,7 @@ class Fault:
         status: HTTP status of `error`.
         description: text of `error`, after the status's own words.
         retry_after: seconds, of `too_many_requests`.
-        seconds: seconds between two bytes, of `drip`.
+        seconds: seconds between two bytes, of `drip`; before the answer, of `slow`.
         size: bytes, of `huge`.
         hits: how many calls it has met.
     """
@@ -126,6 +130,11 @@ class FaultPlan:
         return self._use(
             next((fault for fault in self._faults if fault.kind is kind and fault.times != 0), None)
         )
+
+    async def until_updates_flow(self) -> None:
+        """Return as soon as no fault holds updates back."""
+        while holding := [fault for fault in self._faults if fault.kind is FaultKind.HOLD_UPDATES]:
+            await holding[0].lifted.wait()
 
     def lift(self, number: int | None = None) -> int:
         """End one fault, or all; returns how many."""

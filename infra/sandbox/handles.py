@@ -46,16 +46,16 @@ class Sandbox:
         host: str = "127.0.0.1",
         time_scale: float = 1.0,
         timing: Timing | None = None,
-        kept_calls: int = 10_000,
+        kept: int = 10_000,
     ) -> None:
         bot_id = int(token.partition(":")[0])
         timing = timing or Timing(scale=time_scale)
         self.token = token
-        self.world: World = first_world(bot_id)
+        self.world: World = first_world(bot_id, kept)
         self.faults = FaultPlan()
-        self.updates = UpdateQueues(timing, self.faults, self.world.stir)
+        self.updates = UpdateQueues(timing, self.faults, self.world.stir, kept)
         self.double = TelegramDouble(
-            token, self.world, self.updates, self.faults, CallLog(kept_calls), timing, [0.0]
+            token, self.world, self.updates, self.faults, CallLog(kept), timing, [0.0]
         )
         self._host = host
         self._wanted_port = port
@@ -73,7 +73,7 @@ class Sandbox:
         host: str = "127.0.0.1",
         time_scale: float = 1.0,
         timing: Timing | None = None,
-        kept_calls: int = 10_000,
+        kept: int = 10_000,
     ) -> AsyncIterator[Self]:
         """Run a sandbox while the block runs.
 
@@ -83,14 +83,12 @@ class Sandbox:
             host: address to listen on.
             time_scale: factor on the waits between webhook retries, for example 0.01 in tests.
             timing: all durations at once; then `time_scale` does not count.
-            kept_calls: how many calls the log keeps.
+            kept: how many calls, changes and attempts each log keeps.
 
         Raises:
             OSError: the port is taken.
         """
-        sandbox = cls(
-            token=token, port=port, host=host, time_scale=time_scale, timing=timing, kept_calls=kept_calls
-        )
+        sandbox = cls(token=token, port=port, host=host, time_scale=time_scale, timing=timing, kept=kept)
         await sandbox.open()
         try:
             yield sandbox

@@ -70,12 +70,22 @@ async def _drip(fault: Fault, request: web.Request, answer: Answer | None) -> we
     response.content_length = len(body)
     await response.prepare(request)
     for at in range(len(body)):
+        if fault.lifted.is_set():
+            await response.write(body[at:])
+            break
         await response.write(body[at : at + 1])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(fault.seconds):
                 await fault.lifted.wait()
     await response.write_eof()
     return response
+
+
+async def _slow(fault: Fault, _: web.Request, answer: Answer | None) -> web.StreamResponse:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(fault.seconds):
+            await fault.lifted.wait()
+    return respond(answer) if answer else web.Response()
 
 
 async def _nonsense(_: Fault, __: web.Request, ___: Answer | None) -> web.StreamResponse:
@@ -101,6 +111,7 @@ PLAYS: dict[FaultKind, Play] = {
     FaultKind.RESET: _reset,
     FaultKind.HANG: _hang,
     FaultKind.DRIP: _drip,
+    FaultKind.SLOW: _slow,
     FaultKind.NONSENSE: _nonsense,
     FaultKind.HUGE: _huge,
 }

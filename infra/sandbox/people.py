@@ -81,7 +81,8 @@ def press(
     kept = double.timing.presses_kept if lifetime is None else lifetime
     made = Press(str(secrets.randbits(63)), person, message, data, time.monotonic() + kept)
     double.world.add_press(made)
-    double.updates.push(("presses", person.id), "callback_query", render.callback_query(double.world, made))
+    payload = render.callback_query(double.world, made)
+    made.update = double.updates.push(("presses", person.id), "callback_query", payload)
     return made
 
 
@@ -135,7 +136,7 @@ def upgrade(double: TelegramDouble, group: Chat) -> Chat:
 def _show(double: TelegramDouble, message: Message) -> Message:
     double.world.add_message(message)
     if double.bot_sees(message):
-        double.push(message.chat, "message", render.message(double.world, message))
+        message.update = double.push(message.chat, "message", render.message(double.world, message))
     return message
 
 

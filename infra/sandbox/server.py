@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -152,6 +153,7 @@ class Port:
         self.number = number
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
+        self._kept: socket.socket | None = None
         self._outage: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -174,6 +176,7 @@ class Port:
         if self._outage is not None:
             self._outage.cancel()
             await asyncio.gather(self._outage, return_exceptions=True)
+        self._give_up()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = self._site = None
@@ -183,6 +186,7 @@ class Port:
         if self._site is not None and self._runner is not None:
             await self._site.stop()
             self._site = None
+            self._keep()
             server = self._runner.server
             for connection in server.connections if server else ():
                 if connection.transport is not None:
@@ -192,6 +196,7 @@ class Port:
     async def come_back(self) -> None:
         """Listen again, on the same port."""
         if self._site is None:
+            self._give_up()
             await self._listen()
 
     def go_down_for(self, seconds: float) -> None:
@@ -212,6 +217,19 @@ class Port:
             yield
         finally:
             await asyncio.shield(self.come_back())
+
+    def _keep(self) -> None:
+        """Hold the number while nobody listens on it: another program could take it meanwhile."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._kept = socket.socket(family)
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind((self._host, self.number))
+
+    def _give_up(self) -> None:
+        """Hold the number no longer."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def _listen(self) -> None:
         if self._runner is None:

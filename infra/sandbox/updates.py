@@ -116,12 +116,15 @@ class UpdateQueues:
         timing: waits and lifetimes.
         faults: duplicates and reordering on request.
         on_change: told after every attempt.
+        kept: how many attempts are kept; older ones are forgotten.
     """
 
-    def __init__(self, timing: Timing, faults: FaultPlan, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, timing: Timing, faults: FaultPlan, on_change: Callable[[], None], kept: int = 10_000
+    ) -> None:
         self.webhook: Webhook | None = None
         self.allowed: frozenset[str] | None = None
-        self.attempts: deque[Attempt] = deque(maxlen=10_000)
+        self.attempts: deque[Attempt] = deque(maxlen=kept)
         self.next_id = 100_000_000 + secrets.randbelow(800_000_000)
         self._timing = timing
         self._faults = faults
@@ -217,6 +220,7 @@ class UpdateQueues:
 
     async def _advance(self, queue: deque[Update]) -> None:
         """Post, drop or wait for the first update of a queue."""
+        await self._faults.until_updates_flow()
         update = queue[0]
         now = time.monotonic()
         if update.expires <= now:

@@ -141,6 +141,7 @@ class Message:
         topic: id of its topic, or None.
         service: fields of a service message, such as `migrate_to_chat_id`.
         deleted: true when it has vanished from the chat.
+        update: id of the update that told the bot of it; None when the bot was told of none.
     """
 
     chat: Chat
@@ -161,6 +162,7 @@ class Message:
     protected: bool = False
     edit_date: int | None = None
     deleted: bool = False
+    update: int | None = None
     history: list[Edition] = field(default_factory=list)
 
     @property
@@ -244,6 +246,7 @@ class Press:
         toast: the text shown as a toast; empty when the answer had none; None before an answer.
         alert: the text shown as an alert, or None.
         expires: on the monotonic clock, in seconds; later answers come too late.
+        update: id of the update that tells the bot; None when it wants no such updates.
     """
 
     id: str
@@ -253,6 +256,7 @@ class Press:
     expires: float
     toast: str | None = None
     alert: str | None = None
+    update: int | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answered(self, within: float = 10.0) -> Press:
@@ -424,9 +428,9 @@ BOT_USERNAME = "telegate_sandbox_bot"
 OPS = -1001234567890
 
 
-def first_world(bot_id: int) -> World:
+def first_world(bot_id: int, kept_changes: int = 10_000) -> World:
     """The world of a first run, as the package's docstring describes it."""
-    world = World(Person(bot_id, "Telegate Sandbox", username=BOT_USERNAME, is_bot=True))
+    world = World(Person(bot_id, "Telegate Sandbox", username=BOT_USERNAME, is_bot=True), kept_changes)
     ada = world.add_person(Person(815, "Ada", "Lovelace", "ada", started=True))
     grace = world.add_person(Person(4711, "Grace", "Hopper", "grace", started=True))
     world.add_person(Person(1337, "Linus"))

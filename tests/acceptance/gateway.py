@@ -11,16 +11,15 @@ import itertools
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import jwt
@@ -29,6 +28,9 @@ import pytest
 from infra.sandbox import ChatView, Message, Sandbox, ScriptedPerson
 from tests.acceptance.contract import FINAL_STATES, Json, Response, check, check_task
 from tests.acceptance.policies import POLICY, SERVICES
+from tests.ports import reserved_port
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 BOT_TOKEN = "123456789:canary-BotToken_0123456789abcdefghi"
@@ -68,18 +70,17 @@ def minted(service: str, roles: Sequence[str], **claims: object) -> str:
     return jwt.encode(kept, JWT_SECRET, algorithm="HS256")
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """An environment made from nothing: the settings, and what Python and coverage need."""
     inherited = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     fixed = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return {**inherited, **fixed, "HOME": "/nonexistent", "LANG": "C.UTF-8", **settings}
+
+
+def application() -> str:
+    """What gunicorn loads: the server, or the one in which no hint arrives."""
+    dropped = os.environ.get("ACCEPTANCE_HINTS") == "dropped"
+    return "tests.acceptance.hintless:create_app" if dropped else "infra.app:create_app"
 
 
 class NoResponse(AssertionError):
@@ -127,7 +128,7 @@ class Server:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process, as the Procfile's web line does."""
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", "infra.app:create_app")
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", application())
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *command,
@@ -177,17 +178,33 @@ class Server:
     async def kill(self) -> None:
         """SIGKILL to gunicorn and to its worker, as when the machine dies."""
         assert self.process is not None
-        workers = _children(self.process.pid)
+        workers = self.workers
         self.process.kill()
         for number in workers:
             os.kill(number, signal.SIGKILL)
         await self.process.wait()
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of gunicorn's workers."""
+        assert self.process is not None
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(number) for number in listed.split()]
+
     def kill_workers(self) -> None:
         """SIGKILL to the worker alone, as when it has run out of memory."""
-        assert self.process is not None
-        for number in _children(self.process.pid):
+        for number in self.workers:
             os.kill(number, signal.SIGKILL)
+
+    async def reload(self) -> None:
+        """SIGHUP; it is over when another worker answers, and the one before it is gone."""
+        assert self.process is not None
+        before = set(self.workers)
+        self.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(START_LIMIT):
+            while before & set(self.workers):  # noqa: ASYNC110 - another process cannot set an Event here
+                await asyncio.sleep(0.05)
+        await self.until_answered("/readyz", 200)
 
     async def stop(self) -> None:
         """End it as a deploy does, and look whether it ended well."""
@@ -210,11 +227,6 @@ class Server:
         signatures = (token.rpartition(".")[2] for token in self.tokens)
         for canary in (secret, JWT_SECRET, derived_webhook_secret(), *signatures):
             assert canary not in log, f"A secret is in the log: …{log.partition(canary)[0][-500:]}"
-
-
-def _children(parent: int) -> list[int]:
-    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(number) for number in listed.split()]
 
 
 def _last_name(number: int) -> str:
@@ -428,10 +440,47 @@ class Service:
         async with asyncio.timeout(within):
             while (task := await self.task(task_id))["state"] != state:
                 assert task["state"] not in FINAL_STATES, task
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await self.gate.sandbox.world.next_change()
+                await self._next_look()
         return task
+
+    async def until_listed(self, query: str, enough: Callable[[list[Json]], bool]) -> list[Json]:
+        """The tasks that this service has by that query, once they are enough."""
+        async with asyncio.timeout(15):
+            tasks: list[Json] = (await self.get(f"/v1/tasks?{query}")).document["items"]
+            while not enough(tasks):
+                await self._next_look()
+                tasks = (await self.get(f"/v1/tasks?{query}")).document["items"]
+        return tasks
+
+    async def question_in(self, chat: ChatView | ScriptedPerson | int) -> Message:
+        """The bot's next message in that chat, a question, once the server knows that it stands there.
+
+        Telegram shows a message before it answers the call that sent it. A press counts even then, but words
+        that reply to a message are about nothing that the server knows, until it has stored the message's id.
+        """
+        asked = await self.gate.next_message(chat)
+        await self.until_listed(
+            "state=asked", lambda tasks: any(asked.id in task["message_ids"] for task in tasks)
+        )
+        return asked
+
+    async def between_tries(self, task_id: str, look: Callable[[], Awaitable[T]]) -> tuple[Json, T]:
+        """The task while it waits for its next try, and what a look at it sees meanwhile.
+
+        A try may begin at any time; so the look counts only when the task is the same before and after it.
+        """
+        async with asyncio.timeout(60):
+            while True:
+                before = await self.until(task_id, "queued")
+                seen = await look()
+                if await self.task(task_id) == before:
+                    return before, seen
+
+    async def _next_look(self) -> None:
+        """A change in the sandbox, or a moment in which the server may have done what nobody can see."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await self.gate.sandbox.world.next_change()
 
     async def until_final(self, task_id: str, within: float) -> Json:
         """The task once it is over."""
@@ -496,7 +545,7 @@ def server_settings(
     folder: Path, telegram: str, settings: Mapping[str, str], *, tls: bool = False
 ) -> dict[str, str]:
     """The settings of a server on a free port; an empty one is left out."""
-    port = str(free_port())
+    port = str(reserved_port())
     given = {
         "BOT_TOKEN": BOT_TOKEN,
         "JWT_SECRET": JWT_SECRET,
@@ -508,6 +557,8 @@ def server_settings(
         "PERSON_ROLES": "815:operator,4711:viewer",
         "TELEGRAM_API_URL": telegram,
         "LOG_LEVEL": "debug",
+        # Many tests share a server; those about its pace ask for one.
+        "SEND_RATE": "0",
         **settings,
     }
     return {name: value for name, value in given.items() if value}

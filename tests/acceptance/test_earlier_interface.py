@@ -67,8 +67,11 @@ async def test_both_interfaces_are_served_over_the_server_s_own_certificate(
     asking = service.asking(question(ada))
     await ada.taps(await gate.next_message(ada), "Yes")
     assert (await asking).task(200)["answer"]["choice"] == "yes"
-    presses = [each for each in gate.sandbox.updates.attempts if each.kind == "callback_query"]
-    assert {attempt.status for attempt in presses} == {200}
+    presses = await gate.sandbox.wait_for(
+        lambda: [each.status for each in gate.sandbox.updates.attempts if each.kind == "callback_query"],
+        what="the webhook's answer to the press",
+    )
+    assert set(presses) == {200}
 
 
 async def test_somebody_who_does_not_trust_the_certificate_cannot_speak_to_it(gate: Gate) -> None:

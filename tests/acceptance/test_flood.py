@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from tests.acceptance.contract import time_of
 from tests.acceptance.gateway import Gate, Service, message, opened, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,9 +24,11 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate]:
 async def test_f1_a_chat_that_is_told_to_wait_waits_and_others_do_not(gate: Gate, service: Service) -> None:
     ada, grace = gate.person(), gate.person()
     gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=2)
-    response = await service.send(message(ada), prefer="wait=1", key="k")
-    task = response.task(202)
-    assert (task["state"], bool(task["error"]["detail"])) == ("queued", True)
+    told = (await service.send(message(ada), prefer="respond-async", key="k")).task(202)
+    task = await service.until(told["id"], "queued")
+    assert task["error"]["detail"]
+    named = time_of(task["not_before"]) - time_of(task["updated_at"])
+    assert 1.9 <= named.total_seconds() <= 2.3
     assert (await service.send(message(grace))).task(200)["state"] == "sent"
     behind = service.sending(message(ada, "Behind it"))
     assert (await service.send(message(ada), key="k")).task(200)["state"] == "sent"
@@ -49,7 +51,9 @@ async def test_f2_two_chats_told_to_wait_make_the_whole_bot_wait(gate: Gate, ser
     ada, grace, alan = gate.person(), gate.person(), gate.person()
     for each in (ada, grace):
         gate.sandbox.fault("too_many_requests", method="sendMessage", chat=each.id, retry_after=3)
-    await asyncio.gather(*(service.send(message(each), prefer="wait=1") for each in (ada, grace)))
+    for each in (ada, grace):
+        told = (await service.send(message(each), prefer="respond-async")).task(202)
+        await service.until(told["id"], "queued")
     accepted = (await service.send(message(alan), prefer="respond-async")).task(202)
     await service.until(accepted["id"], "sent")
     refused = [gate.sandbox.calls.of("sendMessage", each.id)[0] for each in (ada, grace)]

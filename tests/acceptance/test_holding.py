@@ -20,9 +20,11 @@ def applied(value: str | None) -> dict[str, str]:
 
 async def test_when_the_time_is_over_the_task_is_found_at_its_location(gate: Gate, service: Service) -> None:
     ada = gate.person()
-    response = await service.ask(question(ada), prefer="wait=1")
-    task = response.task(202)
-    assert task["state"] == "asked"
+    first = await service.ask(question(ada), prefer="wait=1", key="k")
+    task = await service.until(first.task(202)["id"], "asked")
+    response = await service.ask(question(ada), prefer="wait=1", key="k")
+    assert response.task(202) == task
+    assert first.headers["Location"] == f"/v1/tasks/{task['id']}"
     assert response.headers["Location"] == f"/v1/tasks/{task['id']}"
     assert int(response.headers["Retry-After"]) >= 0
     assert applied(response.headers["Preference-Applied"]) == {"wait": "1"}

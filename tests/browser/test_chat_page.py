@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
+
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOT = ROOT / "docs" / "images" / "chat-page.png"
@@ -48,18 +49,11 @@ def written(log: Path) -> str:
     return log.read_text(errors="replace")
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 @asynccontextmanager
 async def telegate_dev(log: Path) -> AsyncIterator[Guide]:
     """`telegate dev` in the checkout, on free ports; at the end it is stopped with Ctrl-C."""
-    port, sandbox_port = free_ports()
-    command = (sys.executable, "-m", "infra", "dev", "--port", str(port), "--sandbox-port", str(sandbox_port))
+    ports = ("--port", str(reserved_port()), "--sandbox-port", str(reserved_port()))
+    command = (sys.executable, "-m", "infra", "dev", *ports)
     kept = {name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")}
     environment = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "LANG": "C.UTF-8", **kept}
     with log.open("wb") as output:
@@ -86,6 +80,7 @@ async def telegate_dev(log: Path) -> AsyncIterator[Guide]:
 async def test_a_tap_in_the_chat_page_lets_the_printed_curl_return_with_the_answer(
     page: Page, tmp_path: Path
 ) -> None:
+    expect.set_options(timeout=LIMIT * 1000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type in {"error", "warning"} else None)
@@ -97,7 +92,7 @@ async def test_a_tap_in_the_chat_page_lets_the_printed_curl_return_with_the_answ
         )
         messages = page.get_by_test_id("messages")
         tap = messages.get_by_role("button", name="Deploy", exact=True)
-        await expect(tap).to_be_visible(timeout=LIMIT * 1000)
+        await expect(tap).to_be_visible()
         await expect(messages).to_contain_text("Build 1234 is green. Deploy it?")
         assert curl.returncode is None
         if os.environ.get("UPDATE_SCREENSHOT") == "1":
@@ -109,7 +104,7 @@ async def test_a_tap_in_the_chat_page_lets_the_printed_curl_return_with_the_answ
         task = json.loads(out)
         assert (task["state"], task["answer"]["choice"]) == ("answered", "deploy")
         assert task["answer"]["by"]["name"] == "Ada Lovelace"
-        await expect(messages).to_contain_text("Ada Lovelace chose “Deploy”", timeout=LIMIT * 1000)
+        await expect(messages).to_contain_text("Ada Lovelace chose “Deploy”")
         await expect(tap).to_have_count(0)
         # Read here: when the sandbox stops, the page loses its connection and rightly says so.
         assert problems == []

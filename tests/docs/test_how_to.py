@@ -15,7 +15,8 @@ from infra.cli.dev import SANDBOX_TOKEN
 from infra.setting_table import JWT_SECRET
 from tests.docs.excused import EXCUSED
 from tests.docs.pages import Page
-from tests.docs.trial import Output, Shell, Trial, free_port, running, stop
+from tests.docs.trial import Output, Shell, Trial, running, stop
+from tests.ports import reserved_port
 
 DEPLOY = Page("docs/how-to/deploy.md")
 EARLIER = Page("docs/how-to/earlier-interface.md")
@@ -44,7 +45,7 @@ def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def host(tmp_path: Path, telegram: str) -> Shell:
     """A machine of one's own with the settings of the page."""
-    port = str(free_port())
+    port = str(reserved_port())
     return Shell.prepare(
         tmp_path / "host",
         BOT_TOKEN=SANDBOX_TOKEN,

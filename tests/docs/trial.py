@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.docs.pages import ROOT
+from tests.ports import reserved_port
 
 Json = Any
 """A JSON document, as it was received."""
@@ -33,13 +33,6 @@ ADA = 815
 
 directly = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 """Opens an address of this machine, whatever proxy the environment names."""
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def call(url: str, body: object = None, method: str | None = None) -> Json:
@@ -207,7 +200,7 @@ class Trial:
 def running(folder: Path) -> Iterator[Trial]:
     """Start `telegate dev` on free ports; at the end Ctrl-C, and it has to end well."""
     shell = Shell.prepare(folder)
-    ports = ("--port", str(free_port()), "--sandbox-port", str(free_port()))
+    ports = ("--port", str(reserved_port()), "--sandbox-port", str(reserved_port()))
     with shell.begin(sys.executable, "-m", "infra", "dev", *ports) as process:
         assert process.stdout is not None
         try:

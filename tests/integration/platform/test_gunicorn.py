@@ -192,6 +192,14 @@ def test_the_backlog_is_ours_and_not_aiohttps(start: Start) -> None:
     assert int(shown.stdout.split()[2]) == min(2048, somaxconn)
 
 
+def test_sigterm_while_the_worker_starts_is_not_lost(start: Start) -> None:
+    server = start(SHUTDOWN_GRACE="60")
+    server.wait_for("Booting worker")
+    stopped = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - stopped < 30, "The server was killed after its grace time."
+
+
 async def test_a_hundred_held_requests_are_all_answered_when_the_server_stops(start: Start) -> None:
     server = start()
     port = server.port

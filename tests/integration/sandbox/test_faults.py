@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,16 @@ async def test_a_dripping_answer_is_right_but_slow(sandbox: Sandbox, call: Calle
     assert (await waiting)["text"] == "y"
 
 
+async def test_a_slow_answer_is_right_and_its_work_is_done_before(sandbox: Sandbox, call: Caller) -> None:
+    sandbox.fault("slow", seconds=0.01)
+    assert (await call.result("sendMessage", chat_id=ADA, text="x"))["text"] == "x"
+    with sandbox.fault("slow", seconds=60, times=None):
+        waiting = asyncio.create_task(call.result("sendMessage", chat_id=ADA, text="y"))
+        await sandbox.wait_for(lambda: sent_texts(sandbox) == ["x", "y"])
+        assert not waiting.done()
+    assert (await waiting)["text"] == "y"
+
+
 async def test_nonsense_is_a_page_of_html(
     sandbox: Sandbox, http: aiohttp.ClientSession, bot: telegram.Bot
 ) -> None:
@@ -137,6 +148,13 @@ async def test_a_sandbox_that_is_down_refuses_connections_and_comes_back(
         with pytest.raises(aiohttp.ClientConnectorError):
             await call("getMe")
     await call.result("getMe")
+
+
+async def test_the_port_of_a_sandbox_that_is_down_goes_to_nobody_else(sandbox: Sandbox) -> None:
+    number = int(sandbox.api_url.rpartition(":")[2])
+    async with sandbox.down():
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", number))
 
 
 async def test_an_update_can_come_twice(sandbox: Sandbox, hooked: Receiver) -> None:

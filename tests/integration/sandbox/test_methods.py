@@ -267,8 +267,9 @@ async def test_every_call_is_in_the_log_with_its_outcome(call: Caller, sandbox: 
 
 
 async def test_the_log_of_calls_is_bounded(http: aiohttp.ClientSession) -> None:
-    async with Sandbox.start(token=TOKEN, kept_calls=2) as sandbox:
+    async with Sandbox.start(token=TOKEN, kept=2) as sandbox:
         for _ in range(3):
             async with http.get(f"{sandbox.api_url}/bot{TOKEN}/getMe") as response:
                 assert response.status == 200
         assert [entry.number for entry in sandbox.calls] == [2, 3]
+        assert len(sandbox.truth) == 2

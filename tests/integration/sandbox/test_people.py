@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import telegram
 
-from infra.sandbox import Sandbox
+from infra.sandbox import ChangeKind, Sandbox
+from infra.sandbox.world import Change
 
 if TYPE_CHECKING:
     from tests.integration.sandbox.conftest import Caller, Receiver
@@ -40,6 +41,22 @@ async def test_a_forged_press_carries_any_data(sandbox: Sandbox, call: Caller, h
     await stranger.forges(await sandbox.next_message(ADA), "forged")
     query = (await hooked.next())["callback_query"]
     assert (query["data"], query["from"]["id"]) == ("forged", stranger.id)
+
+
+async def test_whoever_lets_people_act_knows_which_update_tells_of_it(
+    sandbox: Sandbox, call: Caller, hooked: Receiver
+) -> None:
+    ada = sandbox.person(ADA)
+    await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=yes_or_no())
+    press = await ada.taps(await sandbox.next_message(ADA), "No")
+    said = await ada.says(None, "Hello")
+    told = {update["update_id"]: update for update in [await hooked.next(), await hooked.next()]}
+    assert press.update in told
+    assert said.update in told
+    assert told[press.update]["callback_query"]["id"] == press.id
+    assert told[said.update]["message"]["text"] == "Hello"
+    unheard = await ada.says(sandbox.chat(OPS), "not for the bot")
+    assert unheard.update is None
 
 
 async def test_a_press_on_a_deleted_message_shows_an_inaccessible_one(
@@ -200,7 +217,8 @@ async def test_a_script_presses_the_button_of_every_question(
     data = [(await hooked.next())["callback_query"]["data"] for _ in range(2)]
     assert data == ["n", "n"]
     assert len(script.answered) == 2
-    assert sandbox.updates.pending == 0
+    await sandbox.wait_for(lambda: sandbox.updates.pending == 0)
+    assert hooked.posts.empty()
 
 
 async def test_a_script_replies_when_a_reply_is_asked_for(
@@ -218,10 +236,15 @@ async def test_a_script_replies_when_a_reply_is_asked_for(
 
 
 async def test_a_script_does_not_answer_a_question_that_has_vanished(sandbox: Sandbox, call: Caller) -> None:
-    sandbox.script(sandbox.person(ADA), answer="No", delay=0.05)
-    sent = await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=yes_or_no())
-    await call.result("deleteMessage", chat_id=ADA, message_id=sent["message_id"])
-    sandbox.script(sandbox.person(GRACE), answer="No", delay=0.06)
+    def vanish(change: Change) -> None:
+        if change.kind is ChangeKind.SENT and change.message is not None and change.message.chat.id == ADA:
+            sandbox.world.delete_message(change.message)
+
+    script = sandbox.script(sandbox.person(ADA), answer="No")
+    sandbox.world.watchers.append(vanish)
+    await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=yes_or_no())
+    assert len(script.answered) == 1
+    sandbox.script(sandbox.person(GRACE), answer="No")
     await call.result("sendMessage", chat_id=GRACE, text="Deploy?", reply_markup=yes_or_no())
     await sandbox.wait_for(lambda: sandbox.world.presses)
     assert [press.person.id for press in sandbox.world.presses.values()] == [GRACE]

@@ -306,7 +306,7 @@ async def test_fifty_calls_at_a_time_share_fifty_connections(client_at: ClientAt
     [reset, reset_in_answer, no_http, hang, endless, answer(200, b"no"), refusal(401, "Unauthorized")],
     ids=["reset", "reset in answer", "no http", "hang", "endless", "nonsense", "401"],
 )
-async def test_the_token_is_in_no_log_line_and_in_no_exception(
+async def test_t3_the_token_is_in_no_log_line_and_in_no_exception(
     client_at: ClientAt, caplog: pytest.LogCaptureFixture, behaviour: Behaviour
 ) -> None:
     caplog.set_level(logging.DEBUG)
