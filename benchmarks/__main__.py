@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from benchmarks import machine, report
+from benchmarks import machine, postgresql, report
 from benchmarks.asking import asking
 from benchmarks.failing import BenchmarkFailed
 from benchmarks.plan import FULL, QUICK, Plan
@@ -60,9 +60,10 @@ def _run(names: Sequence[str], quick: bool, place: Place) -> int:
         machine=machine.describe(),
         cores=str(place.cores),
         disk=f"4 KiB are durable on its disk after {machine.sync_milliseconds(place.folder):.2f} ms",
+        database=postgresql.describe(place.cores),
         quick=quick,
     )
-    print(f"{circumstances.machine}\n{circumstances.cores}\n{circumstances.disk}", flush=True)
+    print(*circumstances.lines, sep="\n", flush=True)
     machine.raise_file_limit()
     machine.pin(os.getpid(), place.cores.load)
     findings = []

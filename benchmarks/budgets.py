@@ -6,9 +6,11 @@ from typing import Final
 
 WEBHOOK_TO_BARE: Final = 0.5
 WEBHOOK_TO_PTB: Final = 2.0
+POSTGRESQL_WEBHOOK_TO_BARE: Final = 0.5
 MESSAGES_TO_BARE: Final = 0.25
 MESSAGES_TO_PTB: Final = 10.0
 
+# On each database, and between two processes.
 ANSWER_P50_MS: Final = 3.0
 ANSWER_P99_MS: Final = 10.0
 

@@ -31,6 +31,7 @@ class Credentials:
     own_key: str
     shared_secret: str
     policy: str
+    database_password: str
 
     @classmethod
     def invent(cls) -> Credentials:
@@ -47,6 +48,7 @@ class Credentials:
             ),
             shared_secret=mint(secret.encode(), "shared", ["bench"], _HOUR, "telegate", now=now),
             policy=_policy(public),
+            database_password=secrets.token_hex(16),
         )
 
 

@@ -28,7 +28,9 @@ from benchmarks.wire import FIRST_NUMBER, NUMBER, take_answer
 CONNECTIONS = 64
 
 _MOST_SILENCE = 20.0
-_numbers = count(FIRST_NUMBER, 10**7)
+
+numbers = count(FIRST_NUMBER, 10**7)
+"""Where each row of numbers begins, so that no number comes twice in a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Load:
     listed: tuple[str, ...] = ()
     seconds: float = 0.0
     most: int = 0
-    first_number: int = field(default_factory=lambda: next(_numbers))
+    first_number: int = field(default_factory=lambda: next(numbers))
 
 
 @dataclass(frozen=True, slots=True)

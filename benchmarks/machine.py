@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -19,16 +20,25 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core the servers run on, and which one the load and the Telegram double; None: any."""
+    """Which core is whose; None: any.
+
+    Attributes:
+        server: of the servers.
+        load: of the load and the Telegram double.
+        database: of PostgreSQL: one of its own, or the load's, where it does not take from the server.
+    """
 
     server: int | None
     load: int | None
+    database: int | None
 
     @classmethod
     def found(cls) -> Cores:
-        """The first two cores that this process may use."""
+        """The first cores that this process may use."""
         usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        return cls(usable[0], usable[1]) if len(usable) > 1 else cls(None, None)
+        if len(usable) < 2:
+            return cls(None, None, None)
+        return cls(usable[0], usable[1], usable[2] if len(usable) > 2 else usable[1])
 
     def __str__(self) -> str:
         if self.server is None:
@@ -63,9 +73,20 @@ def resident_bytes(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """How long a process and its threads have computed so far."""
+    """How long a process has computed so far, with its threads and the processes that it has started."""
+    ticks = sum(_ticks(pid))
+    for child in children_of(pid):
+        # One that has just ended counts among the ended ones next time.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            ticks += sum(_ticks(child)[:2])
+    return ticks / _TICKS
+
+
+def _ticks(pid: int) -> list[int]:
+    """A process's CPU time and that of its children that have ended, each in user mode and in the kernel."""
+    # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return [int(field) for field in fields[11:15]]
 
 
 def children_of(pid: int) -> list[int]:

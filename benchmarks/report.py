@@ -19,22 +19,30 @@ _HOW = """\
     make bench ARGS="--quick"           # a short run, to see whether a change helps
     make bench ARGS="--only webhook"    # one part: webhook, messages, asking, waiting, starting, memory
 
-The server is the real one, started as the Procfile says: one process, default settings, its log written to a
-file, SQLite with `synchronous=FULL` on a disk. Telegram is a double in a process of its own that says yes at
-once. 64 connections; the contenders take turns, so that each ratio comes from the same minutes; medians over
-the rounds. Compare ratios, and only those of one run: the values say as much about the machine as about the
+The server is the real one, started as the Procfile says: one process unless a row says two, its log written
+to a file, and default settings but for `SEND_RATE=0`: Telegram's pace would be all that is measured. SQLite
+with `synchronous=FULL` on a disk; PostgreSQL with its data on the same disk, and not on the server's core.
+Telegram is a double in a process of its own that says yes at once. 64 connections; the contenders take turns,
+so that each ratio comes from the same minutes; medians over the rounds. Every message and question has a text
+of its own. Compare ratios, and only those of one run: the values say as much about the machine as about the
 program.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Where and how it was measured, one sentence each."""
+    """Where and how it was measured: parts of a sentence, and a sentence about PostgreSQL."""
 
     machine: str
     cores: str
     disk: str
+    database: str
     quick: bool
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """For the terminal."""
+        return (self.machine, self.cores, self.disk, self.database)
 
 
 def show(finding: Finding) -> str:
@@ -59,7 +67,8 @@ def write(findings: Sequence[Finding], circumstances: Circumstances) -> None:
 def _page(findings: Sequence[Finding], circumstances: Circumstances) -> Iterator[str]:
     yield "# Benchmark results\n"
     yield f"{datetime.now(UTC):%Y-%m-%d}, {'a quick run' if circumstances.quick else 'a full run'}."
-    yield f"Machine: {circumstances.machine}; {circumstances.cores}; {circumstances.disk}.\n"
+    yield f"Machine: {circumstances.machine}; {circumstances.cores}; {circumstances.disk}."
+    yield f"{circumstances.database}\n"
     yield f"**{verdict(findings)}** What is judged is a ratio within one run, a latency, or a size.\n"
     for finding in findings:
         yield f"## {finding.title}\n"

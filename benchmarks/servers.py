@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import signal
@@ -14,10 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import wire
+from benchmarks import postgresql, wire
 from benchmarks.credentials import Credentials
 from benchmarks.failing import BenchmarkFailed
 from benchmarks.machine import Cores, children_of, pin
+from benchmarks.postgresql import Database
+from infra.postgres_address import PostgresAddress
+from infra.store.postgres_schema import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +55,18 @@ class Server:
         """GET a path."""
         return wire.fetch(self.port, wire.request("GET", path), _START_LIMIT)
 
+    def wait_for_check(self, name: str) -> None:
+        """Wait until one of our server's checks is well.
+
+        Raises:
+            BenchmarkFailed: it is not within half a minute.
+        """
+        until = time.monotonic() + _START_LIMIT
+        while (said := self.ask("/readyz").json()["checks"][name]) != "ok":
+            if time.monotonic() > until:
+                raise BenchmarkFailed(f"The server's check of {name} says: {said}")
+            time.sleep(0.05)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -73,22 +89,33 @@ class Place:
 
     @contextmanager
     def gateway(self, **settings: str) -> Iterator[Server]:
-        """Telegate as the Procfile starts it, on a database in this place's folder.
+        """Telegate as the Procfile starts it, on SQLite in this place's folder.
 
         Args:
             settings: other settings than the defaults, by the names of their variables.
         """
         permissions = self.folder / "permissions.yaml"
-        permissions.write_text(self.credentials.policy)
+        if not permissions.exists():
+            permissions.write_text(self.credentials.policy)
         environment = {
             "JWT_SECRET": self.credentials.jwt_secret,
             "DATABASE_URL": f"sqlite:///{self.folder / 'telegate.db'}",
             "PERMISSIONS_FILE": str(permissions),
             "BIND_ADDRESS": "127.0.0.1",
+            # What Telegram allows is not what the server can do.
+            "SEND_RATE": "0",
             **settings,
         }
         with self._run("telegate", _web_command(), "/healthz", environment) as server:
             yield server
+
+    @contextmanager
+    def postgresql(self) -> Iterator[Database]:
+        """PostgreSQL with our tables; what is stored stays as long as this place's folder, as in SQLite."""
+        password = self.credentials.database_password
+        with postgresql.running(self.folder, _free_port(), password, self.cores.database) as database:
+            asyncio.run(migrate(PostgresAddress.parse(database.url)))
+            yield database
 
     @contextmanager
     def bare(self) -> Iterator[Server]:

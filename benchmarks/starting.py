@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 from benchmarks import budgets
-from benchmarks.failing import BenchmarkFailed
 from benchmarks.machine import resident_bytes, wait_until_idle
 from benchmarks.plan import Plan
 from benchmarks.results import Budget, Finding, Row
@@ -43,7 +41,7 @@ def memory(place: Place, plan: Plan) -> Finding:
     with place.bare() as server:
         bare = _at_rest(server)
     with place.gateway() as server:
-        _wait_for_telegram(server)
+        server.wait_for_check("telegram")
         ours = _at_rest(server)
     judged = (Budget.at_most(budgets.MIB_AT_REST, ours, " MiB"),)
     rows = (
@@ -51,14 +49,6 @@ def memory(place: Place, plan: Plan) -> Finding:
         Row("Telegate: the serving process", f"{ours:.0f} MiB", ours / bare, judged),
     )
     return Finding("Memory at rest", rows, ("Shared pages are counted; gunicorn's other process is not.",))
-
-
-def _wait_for_telegram(server: Server) -> None:
-    until = time.monotonic() + _LIMIT
-    while server.ask("/readyz").json()["checks"]["telegram"] != "ok":
-        if time.monotonic() > until:
-            raise BenchmarkFailed("The server has not spoken with the Telegram double.")
-        time.sleep(0.05)
 
 
 def _at_rest(server: Server) -> float:

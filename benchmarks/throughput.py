@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from benchmarks import budgets, load, traffic, wire
+from benchmarks import budgets, load, postgresql, traffic, wire
 from benchmarks.load import Load
 from benchmarks.machine import cpu_seconds, wait_until_idle
 from benchmarks.plan import Plan
+from benchmarks.postgresql import Database
 from benchmarks.results import Budget, Finding, Row
 from benchmarks.servers import Place, Server
 
@@ -30,14 +31,18 @@ _WHAT_IS_ALIKE = (
     "besides, and one that answers a question two calls and a second transaction."
 )
 
+_CPU = "The first CPU time is the server's, the one after the plus PostgreSQL's; SQLite works in the server."
+
 BARE = "bare aiohttp handler: the unit"
-_TEXT = "webhook: a text that concerns no task, stored"
-_STRAY = "webhook: a press on a dead button, stored; the popup is sent"
-_ANSWER = "webhook: a press that answers a question, stored; popup and message are sent"
+_TEXT = "webhook on SQLite: a text that concerns no task, stored"
+_TEXT_POSTGRESQL = "webhook on PostgreSQL: a text that concerns no task, stored"
+_STRAY = "webhook on SQLite: a press on a dead button, stored; the popup is sent"
+_ANSWER = "webhook on SQLite: a press that answers a question, stored; popup and message are sent"
 _PTB = "webhook: python-telegram-bot's own server, nothing stored"
 _PTB_AIOHTTP = "webhook: python-telegram-bot behind aiohttp, nothing stored"
-_EDDSA = "POST /v1/messages: EdDSA token, stored, sent"
-_HS256 = "POST /v1/messages: HS256 token, stored, sent"
+_EDDSA = "POST /v1/messages on SQLite: EdDSA token, stored, sent"
+_EDDSA_POSTGRESQL = "POST /v1/messages on PostgreSQL: EdDSA token, stored, sent"
+_HS256 = "POST /v1/messages on SQLite: HS256 token, stored, sent"
 _PTB_HTTPX = "sending with python-telegram-bot and httpx: no token, nothing stored"
 
 
@@ -47,57 +52,71 @@ class Contender:
 
     Attributes:
         make: a load for one round; takes its length in seconds.
+        database: what the server stores in, when that is PostgreSQL.
     """
 
     name: str
     server: Server
     make: Callable[[float], Load]
+    database: Database | None = None
+
+    @property
+    def processes(self) -> list[int]:
+        """The server's process, and the database's."""
+        return [self.server.worker, *([self.database.process] if self.database else ())]
 
 
 class Turn(NamedTuple):
-    """What a contender did in one round: answers per second, and the server's CPU time for each in µs."""
+    """What a contender did in one round.
+
+    Attributes:
+        rate: answers per second.
+        cpu: µs of CPU time for each answer, of each of its processes.
+    """
 
     rate: float
-    cpu: float
+    cpu: Sequence[float]
 
 
 Turns = Mapping[str, Sequence[Turn]]
 
 
+class Limit(NamedTuple):
+    """How many times as much as another a contender has to do at least."""
+
+    name: str
+    other: str
+    times: float
+    shown: str
+
+
+LIMITS = (
+    Limit(_TEXT, BARE, budgets.WEBHOOK_TO_BARE, " × bare"),
+    Limit(_TEXT, _PTB, budgets.WEBHOOK_TO_PTB, " × PTB's own"),
+    Limit(_TEXT_POSTGRESQL, BARE, budgets.POSTGRESQL_WEBHOOK_TO_BARE, " × bare"),
+    Limit(_EDDSA, BARE, budgets.MESSAGES_TO_BARE, " × bare"),
+    Limit(_EDDSA, _PTB_HTTPX, budgets.MESSAGES_TO_PTB, " × PTB with httpx"),
+)
+
+
 def webhook(place: Place, plan: Plan) -> Finding:
-    """Updates per second, against python-telegram-bot's two ways of taking them."""
+    """Updates per second on either database, against python-telegram-bot's two ways of taking them."""
     with ExitStack() as stack:
         contenders = [_bare(place, stack), *_our_webhook(place, plan, stack), *_ptb_webhooks(place, stack)]
         turns = _take_turns(contenders, place, plan)
-    to_ptb = _ratio(turns, _TEXT, _PTB) if _PTB in turns else None
-    ratio = _ratio(turns, _TEXT, BARE)
-    judged = [Budget.at_least(budgets.WEBHOOK_TO_BARE, ratio, " × bare")]
-    if to_ptb is not None:
-        judged.append(Budget.at_least(budgets.WEBHOOK_TO_PTB, to_ptb, " × PTB's own"))
-    compared = NO_TORNADO if to_ptb is None else f"Ours to python-telegram-bot's own server: {to_ptb:.2f}."
-    notes = (_WHAT_IS_ALIKE, compared)
-    return Finding("Updates from Telegram", _rows(turns, {_TEXT: tuple(judged)}), notes)
+    compared = NO_TORNADO
+    if _PTB in turns:
+        compared = f"Ours (SQLite) to python-telegram-bot's own server: {_ratio(turns, _TEXT, _PTB):.2f}."
+    return Finding("Updates from Telegram", _rows(turns), (_WHAT_IS_ALIKE, compared, _about_cpu()))
 
 
 def messages(place: Place, plan: Plan) -> Finding:
-    """Messages per second through the API, against sending with httpx."""
+    """Messages per second through the API on either database, against sending with httpx."""
     with ExitStack() as stack:
-        gateway = stack.enter_context(place.gateway())
-        httpx = stack.enter_context(place.ptb_sending())
-        templates = {
-            _EDDSA: (gateway, traffic.message(place.credentials.own_key)),
-            _HS256: (gateway, traffic.message(place.credentials.shared_secret)),
-            _PTB_HTTPX: (httpx, traffic.plain_json()),
-        }
-        ours = [_repeating(name, server, template) for name, (server, template) in templates.items()]
-        turns = _take_turns([_bare(place, stack), *ours], place, plan)
+        turns = _take_turns([_bare(place, stack), *_senders(place, stack)], place, plan)
     to_httpx = _ratio(turns, _EDDSA, _PTB_HTTPX)
-    judged = (
-        Budget.at_least(budgets.MESSAGES_TO_BARE, _ratio(turns, _EDDSA, BARE), " × bare"),
-        Budget.at_least(budgets.MESSAGES_TO_PTB, to_httpx, " × PTB with httpx"),
-    )
-    notes = (f"Ours (EdDSA) to python-telegram-bot with httpx: {to_httpx:.1f}.",)
-    return Finding("Messages through the API", _rows(turns, {_EDDSA: judged}), notes)
+    compared = f"Ours (EdDSA, SQLite) to python-telegram-bot with httpx: {to_httpx:.1f}."
+    return Finding("Messages through the API", _rows(turns), (compared, _about_cpu()))
 
 
 def _bare(place: Place, stack: ExitStack) -> Contender:
@@ -107,7 +126,9 @@ def _bare(place: Place, stack: ExitStack) -> Contender:
 def _our_webhook(place: Place, plan: Plan, stack: ExitStack) -> Iterator[Contender]:
     gateway = stack.enter_context(place.gateway())
     who = place.credentials
-    yield _repeating(_TEXT, gateway, traffic.text(_WEBHOOK, who))
+    text = traffic.text(_WEBHOOK, who)
+    yield _repeating(_TEXT, gateway, text)
+    yield from _on_postgresql(_TEXT_POSTGRESQL, text, place, stack)
     yield _repeating(_STRAY, gateway, traffic.stray_press(_WEBHOOK, who))
     yield Contender(_ANSWER, gateway, lambda seconds: _answers(place, gateway, plan, seconds))
 
@@ -119,8 +140,27 @@ def _ptb_webhooks(place: Place, stack: ExitStack) -> Iterator[Contender]:
     yield _repeating(_PTB_AIOHTTP, stack.enter_context(place.ptb_aiohttp()), template)
 
 
-def _repeating(name: str, server: Server, template: str) -> Contender:
-    return Contender(name, server, lambda seconds: Load(server.port, 200, template, seconds=seconds))
+def _senders(place: Place, stack: ExitStack) -> Iterator[Contender]:
+    gateway, who = stack.enter_context(place.gateway()), place.credentials
+    message = traffic.message(who.own_key)
+    yield _repeating(_EDDSA, gateway, message)
+    yield from _on_postgresql(_EDDSA_POSTGRESQL, message, place, stack)
+    yield _repeating(_HS256, gateway, traffic.message(who.shared_secret))
+    yield _repeating(_PTB_HTTPX, stack.enter_context(place.ptb_sending()), traffic.plain_json())
+
+
+def _on_postgresql(name: str, template: str, place: Place, stack: ExitStack) -> Iterator[Contender]:
+    """Our server on PostgreSQL, if there is one."""
+    if postgresql.is_installed():
+        database = stack.enter_context(place.postgresql())
+        gateway = stack.enter_context(place.gateway(DATABASE_URL=database.url))
+        yield _repeating(name, gateway, template, database)
+
+
+def _repeating(name: str, server: Server, template: str, database: Database | None = None) -> Contender:
+    return Contender(
+        name, server, lambda seconds: Load(server.port, 200, template, seconds=seconds), database
+    )
 
 
 def _answers(place: Place, gateway: Server, plan: Plan, seconds: float) -> Load:
@@ -131,10 +171,10 @@ def _answers(place: Place, gateway: Server, plan: Plan, seconds: float) -> Load:
     raw = wire.request("GET", f"/buttons?count={wanted}")
     buttons = wire.fetch(place.double, raw, _SETTLE_LIMIT).json()
     wait_until_idle(gateway.worker, _SETTLE_LIMIT)
-    numbered = Load(gateway.port, 200)
+    first = next(load.numbers)
     presses = (
-        traffic.press(_WEBHOOK, place.credentials, numbered.first_number + index, button)
-        for index, button in enumerate(buttons)
+        traffic.press(_WEBHOOK, place.credentials, number, button)
+        for number, button in enumerate(buttons, first)
     )
     return Load(gateway.port, 200, listed=tuple(presses))
 
@@ -151,12 +191,14 @@ def _take_turns(contenders: Sequence[Contender], place: Place, plan: Plan) -> Tu
 
 
 def _let_run(contender: Contender, place: Place, seconds: float) -> Turn:
-    what, worker = contender.make(seconds), contender.server.worker
-    before = cpu_seconds(worker)
+    what, processes = contender.make(seconds), contender.processes
+    before = [cpu_seconds(process) for process in processes]
     done = load.run(what, place.cores.load)
-    # What goes on after the answers would be counted against whoever is next.
-    wait_until_idle(worker, _SETTLE_LIMIT)
-    return Turn(done.rate, (cpu_seconds(worker) - before) / done.answers * 1e6)
+    for process in processes:
+        # What goes on after the answers would be counted against whoever is next.
+        wait_until_idle(process, _SETTLE_LIMIT)
+    spent = [cpu_seconds(process) - ago for process, ago in zip(processes, before, strict=True)]
+    return Turn(done.rate, [seconds / done.answers * 1e6 for seconds in spent])
 
 
 def _ratio(turns: Turns, name: str, other: str) -> float:
@@ -165,14 +207,25 @@ def _ratio(turns: Turns, name: str, other: str) -> float:
     return statistics.median(one.rate / two.rate for one, two in pairs)
 
 
-def _rows(turns: Turns, judged: Mapping[str, tuple[Budget, ...]]) -> tuple[Row, ...]:
+def _rows(turns: Turns) -> tuple[Row, ...]:
     return tuple(
-        Row(name, _value(some), _ratio(turns, name, BARE), judged.get(name, ()))
+        Row(name, _value(some), _ratio(turns, name, BARE), tuple(_judged(turns, name)))
         for name, some in turns.items()
     )
 
 
+def _judged(turns: Turns, name: str) -> Iterator[Budget]:
+    """The budgets of one contender, as far as whom it is compared with has taken part."""
+    for limit in LIMITS:
+        if limit.name == name and limit.other in turns:
+            yield Budget.at_least(limit.times, _ratio(turns, name, limit.other), limit.shown)
+
+
 def _value(turns: Sequence[Turn]) -> str:
     rate = statistics.median(turn.rate for turn in turns)
-    cpu = statistics.median(turn.cpu for turn in turns)
-    return f"{rate:,.0f}/s, {cpu:,.0f} µs CPU"
+    cpu = [statistics.median(spent) for spent in zip(*(turn.cpu for turn in turns), strict=True)]
+    return f"{rate:,.0f}/s, {' + '.join(f'{spent:,.0f}' for spent in cpu)} µs CPU"
+
+
+def _about_cpu() -> str:
+    return _CPU if postgresql.is_installed() else postgresql.NOT_INSTALLED

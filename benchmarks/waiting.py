@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks import budgets, load, traffic
+from benchmarks import budgets, load, traffic, wire
 from benchmarks.failing import BenchmarkFailed
 from benchmarks.load import Load
 from benchmarks.machine import raise_file_limit, resident_bytes, wait_until_idle
@@ -67,11 +67,10 @@ def _before_gateway(place: Place, size: int, probing: float) -> Crowd:
         warm_up = Load(gateway.port, 202, traffic.question(token, wait=False), seconds=_LIMIT, most=2000)
         load.run(warm_up, place.cores.load)
         wait_until_idle(gateway.worker, _LIMIT)
-        probe = traffic.message(token).replace("__NUMBER____", str(10**11)).encode()
-        return uvloop.run(_gather(gateway, asked, (probe, probing)))
+        return uvloop.run(_gather(gateway, asked, (traffic.message(token), probing)))
 
 
-async def _gather(server: Server, asked: Sequence[bytes], probe: tuple[bytes, float] | None) -> Crowd:
+async def _gather(server: Server, asked: Sequence[bytes], probe: tuple[str, float] | None) -> Crowd:
     size, worker = len(asked), server.worker
     alone = resident_bytes(worker)
     answers: list[asyncio.Future[Answer]] = []
@@ -95,12 +94,15 @@ async def _all_seated(server: Server, size: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _probe(server: Server, raw: bytes, seconds: float) -> float:
+async def _probe(server: Server, template: str, seconds: float) -> float:
     """The p99 of other requests, one after the other, in milliseconds."""
-    times = []
+    times: list[float] = []
+    first = next(load.numbers)
     connection = await Connection.open(server.port)
     until = time.perf_counter() + seconds
-    while (begun := time.perf_counter()) < until:
+    while time.perf_counter() < until:
+        raw = template.replace(wire.NUMBER, str(first + len(times))).encode()
+        begun = time.perf_counter()
         answer = await asyncio.wait_for(connection.ask(raw), _LIMIT)
         if answer.status != 200:
             raise BenchmarkFailed(f"Beside a crowd, a message was answered {answer}")
