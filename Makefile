@@ -66,15 +66,17 @@ built_from = { pwd; cksum uv.lock pyproject.toml; }
 
 .PHONY: help
 help: ## show this list
-	@echo "make run        start the gateway and the sandbox, and print a question to try"
-	@echo "make test       everything that CI runs: check, lock, audit, and all tests with coverage"
-	@echo "make check      format, lint, types, import contracts"
-	@echo "make format     format the code and mend what the linter can mend"
-	@echo "make bench      the benchmark, with each budget as met or not"
-	@echo "make test-slow  the tests that take longer than the suite may"
-	@echo "make reference  write docs/reference/settings.md and .env.example from the settings"
-	@echo "make env        only build the environment in $(VENV)"
-	@echo "make clean      remove the environment and all caches; data/ and .env stay"
+	@echo "make run            start the gateway and the sandbox, and print a question to try"
+	@echo "make test           everything that CI runs: check, lock, audit, and all tests with coverage"
+	@echo "make check          format, lint, types, import contracts"
+	@echo "make format         format the code and mend what the linter can mend"
+	@echo "make nemesis        torture the real server, and prove that nothing was lost"
+	@echo "make bench          the benchmark, with each budget as met or not"
+	@echo "make test-slow      the tests that take longer than the suite may"
+	@echo "make test-hintless  the acceptance tests at a server where no hint ever arrives (some minutes)"
+	@echo "make reference      write docs/reference/settings.md and .env.example from the settings"
+	@echo "make env            only build the environment in $(VENV)"
+	@echo "make clean          remove the environment and all caches; data/ and .env stay"
 
 .PHONY: env
 env:
@@ -110,6 +112,10 @@ test: check lock audit chromium
 .PHONY: test-slow
 test-slow: env chromium
 	@$(BIN)/pytest -m slow $(ARGS)
+
+.PHONY: test-hintless
+test-hintless: env
+	@ACCEPTANCE_HINTS=dropped $(BIN)/pytest tests/acceptance -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: env
@@ -167,6 +173,10 @@ chromium:
 	fi; \
 	echo "No Chromium was found: the tests in tests/browser cannot run. Install it (Debian: apt-get install" ; \
 	echo "chromium), or name one: CHROME=/path/to/chrome make …"
+
+.PHONY: nemesis
+nemesis: env
+	@$(BIN)/python -m tests.nemesis $(ARGS)
 
 .PHONY: bench
 bench: env

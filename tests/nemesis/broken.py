@@ -1,0 +1,40 @@
+"""A server that is broken on purpose: it says everything twice, and the nemesis must notice.
+
+gunicorn loads `tests.nemesis.broken:create_app` instead of `infra.app:create_app`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.ports import Messenger, Part
+from infra import app
+from infra.server import GatewayRunner
+
+
+class StutteringMessenger:
+    """Sends each message a second time, and tells of the second only."""
+
+    def __init__(self, inner: Messenger) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
+        """See `core.ports.Messenger.send`."""
+        await self._inner.send(chat, topic, part)
+        return await self._inner.send(chat, topic, part)
+
+
+class StutteringGateway(app.Gateway):
+    """The gateway with such a messenger."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.sender.messenger = StutteringMessenger(self.sender.messenger)
+
+
+async def create_app() -> GatewayRunner:
+    """See `infra.app.create_app`."""
+    return await app.create_app(StutteringGateway)
