@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from core.policy import CommandRule
-from core.questions import Answer, TextInput
+from core.questions import Answer, Question, TextInput
 from core.tasks import Task, TaskState
 
 TOAST_LIMIT = 200
@@ -39,6 +39,13 @@ def how_to_answer(words: TextInput, *, has_options: bool) -> str:
     """The line under a question that takes a written answer."""
     way = "Tap a button, or reply to this message" if has_options else "Reply to this message"
     return f"{way}: {words.placeholder}" if words.placeholder else f"{way} with your answer."
+
+
+def please_again(question: Question) -> str:
+    """The line under an open question after a time in which answers may have been lost."""
+    if question.input is None:
+        return "Sorry, I was away for a while. If you have already tapped a button, please tap it again."
+    return "Sorry, I was away for a while. If you have already answered, please answer again."
 
 
 def outcome(task: Task) -> str:

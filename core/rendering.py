@@ -49,6 +49,17 @@ def closing_part(task: Task, formatter: Formatter) -> Part:
     return Part(body=_with_line(body, phrases.outcome(task)), preview=message.preview)
 
 
+def rearmed_part(task: Task, formatter: Formatter, key: ButtonKey) -> Part:
+    """What the last part of an open question says after an outage: the same, and a line that asks again."""
+    last = parts_of(task, formatter, key)[-1]
+    return replace(last, body=_with_line(last.body, phrases.please_again(task.question)))
+
+
+def last_messages(task: Task, formatter: Formatter, key: ButtonKey) -> tuple[int, ...]:
+    """The ids of the messages that carry a question's last part and its buttons: the part and its copies."""
+    return task.message_ids[len(parts_of(task, formatter, key)) - 1 :]
+
+
 def link_rows(rows: tuple[tuple[LinkButton, ...], ...]) -> Keyboard:
     """Link buttons as Telegram's."""
     return tuple(tuple(Button(button.text, url=button.url) for button in row) for row in rows)

@@ -7,15 +7,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
 from core.ports import NotReached, Rejected, Unclear
-from infra.setting_table import host_is_loopback
 from infra.settings import Settings, SettingsError
 from infra.telegram.client import TelegramClient
+from infra.telegram.registration import NotToBeSet, Registration, patiently
 from infra.telegram.webhook import HANDLED_UPDATES, MENU, PATH, WebhookState
 
 _EXAMPLES = """\b
@@ -26,7 +24,6 @@ Examples:
 """
 
 _BROKEN, _USAGE = 1, 2
-_LONGEST_WAIT = 10.0
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -60,15 +57,14 @@ def set_(*, as_json: bool) -> None:
     is uploaded, so that Telegram trusts it.
     """
     settings = _settings()
-    url = _webhook_url(settings)
-    certificate = _certificate_to_upload(settings)
+    registration = _registration(settings)
 
     async def action(client: TelegramClient) -> WebhookState:
-        await _patiently(lambda: client.webhook_set(url, settings.webhook_secret, certificate))
-        await _patiently(lambda: client.set_commands(MENU))
+        await registration.set(client)
+        await patiently(lambda: client.set_commands(MENU))
         return await client.webhook_info()
 
-    _tell(_run(settings, action), url, as_json=as_json)
+    _tell(_run(settings, action), registration.url, as_json=as_json)
 
 
 @command.command("info")
@@ -104,47 +100,11 @@ def _settings() -> Settings:
         raise _Unusable(error.detail) from error
 
 
-def _webhook_url(settings: Settings) -> str:
-    if settings.public_url is None:
-        raise _Unusable(
-            "PUBLIC_URL is missing, so Telegram cannot be told where to post. Set it to the https address "
-            "under which this server is reached from outside, like https://bot.example.com."
-        )
-    sandbox = host_is_loopback(urlsplit(settings.telegram_api_url).hostname or "")
-    if not settings.public_url.startswith("https://") and not sandbox:
-        raise _Unusable(
-            f"PUBLIC_URL is {settings.public_url}, but Telegram posts to https addresses only. "
-            "Only a sandbox on this machine (TELEGRAM_API_URL) takes http."
-        )
-    return settings.public_url + PATH
-
-
-def _certificate_to_upload(settings: Settings) -> Path | None:
-    """Our certificate, when nobody but us vouches for it."""
-    if settings.tls is None:
-        return None
-    from cryptography import x509  # noqa: PLC0415 - only where a certificate is looked at
-
-    path = settings.tls.certificate
+def _registration(settings: Settings) -> Registration:
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise _Unusable(f"TLS_CERT_FILE names {path}, which cannot be read ({reason}).") from error
-    except ValueError as error:
-        raise _Unusable(f"TLS_CERT_FILE names {path}, which holds no certificate in PEM form.") from error
-    return path if certificate.issuer == certificate.subject else None
-
-
-async def _patiently(call: Callable[[], Awaitable[None]]) -> None:
-    """Do as Telegram asks when it wants a short wait: it takes one `setWebhook` a second."""
-    try:
-        await call()
-    except NotReached as error:
-        if error.retry_after is None or error.retry_after > _LONGEST_WAIT:
-            raise
-        await asyncio.sleep(error.retry_after)
-        await call()
+        return Registration.of(settings)
+    except NotToBeSet as error:
+        raise _Unusable(error.detail) from error
 
 
 def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[WebhookState]]) -> WebhookState:
@@ -160,6 +120,8 @@ def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[Webhoo
 
     try:
         return asyncio.run(main())
+    except NotToBeSet as error:
+        raise _Unusable(error.detail) from error
     except (NotReached, Unclear) as error:
         raise _TelegramFailed(error.detail) from error
     except Rejected as error:

@@ -40,9 +40,15 @@ class _Chat(_Model):
     type: str
 
 
+class _Author(_Model):
+    is_bot: bool
+
+
 class _Replied(_Model):
     message_id: _Id
     forum_topic_created: Any = None
+    sender: _Author | None = Field(default=None, alias="from")
+    text: _Text | None = None
 
 
 class _Entity(_Model):
@@ -142,6 +148,7 @@ def _message(update_id: int, message: _Message, raw: bytes) -> Update:
         text=message.text,
         topic=_topic(message),
         reply_to=_reply_to(message),
+        replied_text=_replied_text(message),
     )
 
 
@@ -184,6 +191,13 @@ def _reply_to(message: _Message) -> int | None:
     if replied is None or replied.forum_topic_created is not None:
         return None
     return replied.message_id
+
+
+def _replied_text(message: _Message) -> str | None:
+    replied = message.reply_to_message
+    if replied is None or replied.sender is None or not replied.sender.is_bot:
+        return None
+    return replied.text
 
 
 def _find_update_id(raw: bytes) -> int | None:

@@ -22,7 +22,7 @@ MENU: Final = {
 }
 """The command menu that everybody sees."""
 
-_LONGEST_RETRY = 300.0
+LONGEST_RETRY = 300.0
 """Seconds; a webhook that still fails is tried again, and fails again, sooner than this."""
 
 
@@ -50,11 +50,19 @@ class WebhookState:
     max_connections: int | None = None
     allowed_updates: tuple[str, ...] = ()
 
+    @property
+    def lacks_updates(self) -> bool:
+        """Whether Telegram keeps kinds of updates to itself that we need."""
+        return bool(self.allowed_updates) and not set(HANDLED_UPDATES) <= set(self.allowed_updates)
+
     def error_age(self, now: datetime) -> float | None:
         """Seconds since the last delivery that failed, or None when none did."""
         return None if self.last_error_at is None else max(0.0, (now - self.last_error_at).total_seconds())
 
     def is_failing(self, now: datetime) -> bool:
-        """Whether deliveries fail now: Telegram keeps an old error, so it must be new, and updates wait."""
+        """Whether deliveries fail now: Telegram keeps an old error, so it must be new, and updates wait.
+
+        An update that waits for too long is dropped; then this tells no longer that anything fails.
+        """
         age = self.error_age(now)
-        return age is not None and age <= _LONGEST_RETRY and self.pending > 0
+        return age is not None and age <= LONGEST_RETRY and self.pending > 0

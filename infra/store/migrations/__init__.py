@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from infra.store.dialect import Dialect
 from infra.store.errors import SchemaTooNew
-from infra.store.migrations import m0001_tasks
+from infra.store.migrations import m0001_tasks, m0002_chats, m0003_presence
 from infra.store.transactions import Statement, Transaction
 
-MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {1: m0001_tasks.statements}
+MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {
+    1: m0001_tasks.statements,
+    2: m0002_chats.statements,
+    3: m0003_presence.statements,
+}
 """Each step by its number, counted from 1."""
 
 NEWEST = max(MIGRATIONS)
@@ -48,6 +52,16 @@ def find_state() -> Transaction[SchemaState]:
     return SchemaState(found)
 
 
+def refuse_newer(state: SchemaState) -> None:
+    """Raise `SchemaTooNew` when this version of Telegate is too old for the database."""
+    if state.too_new:
+        raise SchemaTooNew(
+            f"The database has schema {state.found}, but this version of Telegate knows schemas up to "
+            f"{state.newest} only. Start the newer version again, or restore a copy of the database that was "
+            "made before the update."
+        )
+
+
 def apply_missing(dialect: Dialect, now: int) -> Transaction[tuple[int, ...]]:
     """Bring the tables up to date; to be run by one migrator at a time.
 
@@ -63,12 +77,7 @@ def apply_missing(dialect: Dialect, now: int) -> Transaction[tuple[int, ...]]:
     """
     yield _CREATE
     state = yield from find_state()
-    if state.too_new:
-        raise SchemaTooNew(
-            f"The database has schema {state.found}, but this version of Telegate knows schemas up to "
-            f"{state.newest} only. Start the newer version again, or restore a copy of the database that was "
-            "made before the update."
-        )
+    refuse_newer(state)
     missing = tuple(range(state.found + 1, NEWEST + 1))
     for number in missing:
         yield from MIGRATIONS[number](dialect)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core import phrases
 from core.phrases import TOAST_LIMIT
 from core.policy import CommandRule
-from core.questions import Answer, Person
+from core.questions import Answer, Person, TextInput
 from core.tasks import Task, TaskState
 from tests.fakes.clock import START
 from tests.fakes.loop import run
@@ -62,6 +62,8 @@ def everything(ends: list[Task]) -> Iterator[str]:
     for task in ends:
         yield phrases.too_late(task)
         yield phrases.outcome(task)
+    yield phrases.please_again(TASK.question)
+    yield phrases.please_again(replace(TASK.question, input=TextInput()))
     yield phrases.welcome("Ada")
     yield phrases.help_text(RULES)
     yield phrases.not_allowed("deploy")

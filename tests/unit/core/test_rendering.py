@@ -12,7 +12,16 @@ from core.buttons import ButtonData
 from core.messages import Chat, Deletion, Edit, LinkButton, Message
 from core.ports import FormattedText
 from core.questions import Answer, Option, Question, Respondents, Style, TextInput
-from core.rendering import OUTCOME_ROOM, closing_part, edited_parts, link_rows, option_rows, parts_of
+from core.rendering import (
+    OUTCOME_ROOM,
+    closing_part,
+    edited_parts,
+    last_messages,
+    link_rows,
+    option_rows,
+    parts_of,
+    rearmed_part,
+)
 from core.tasks import Task, TaskState
 from tests.fakes.clock import START
 from tests.fakes.formatter import TELEGRAM_LIMIT, PlainFormatter
@@ -157,3 +166,21 @@ def test_short_labels_stand_side_by_side_and_long_ones_below_each_other() -> Non
     assert rows("1", "2", "3", "4", "5") == [(0, 1, 2, 3), (4,)]
     assert rows("Deploy to production now", "Only to staging") == [(0,), (1,)]
     assert rows() == []
+
+
+@given(
+    st.integers(1, 3 * TELEGRAM_LIMIT),
+    st.sampled_from([None, TextInput(), TextInput("x" * 64)]),
+)
+def test_a_rearmed_question_is_its_last_part_with_one_more_line_that_fits(
+    length: int, written: TextInput | None
+) -> None:
+    task = asked("x" * length, written=written)
+    parts = parts_of(task, FORMATTER, KEY)
+    rearmed = rearmed_part(task, FORMATTER, KEY)
+    assert rearmed.keyboard == parts[-1].keyboard
+    assert rearmed.body.entities == parts[-1].body.entities
+    assert rearmed.body.text.startswith(parts[-1].body.text + "\n\nSorry, I was away for a while.")
+    assert len(rearmed.body.text) <= TELEGRAM_LIMIT
+    several = replace(task, message_ids=tuple(range(len(parts) + 2)))
+    assert last_messages(several, FORMATTER, KEY) == several.message_ids[-3:]

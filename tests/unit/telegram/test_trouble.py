@@ -1,0 +1,213 @@
+"""What is wrong with the webhook: one look alone does not tell, and neither does an old error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.attending import OUTAGE, Outage
+from infra.telegram.trouble import Judge, TroubleKind
+from infra.telegram.webhook import HANDLED_UPDATES, WebhookState
+from tests.fakes.clock import START
+
+URL = "https://bot.example.com/telegram/webhook"
+WELL = WebhookState(URL, 0, allowed_updates=HANDLED_UPDATES)
+WAITING = replace(WELL, pending=2)
+STOLEN = replace(WELL, url="https://elsewhere.example/123:token")
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def failing(seconds: float, pending: int = 1) -> WebhookState:
+    return replace(WELL, pending=pending, last_error="Connection refused", last_error_at=at(seconds))
+
+
+def kind(judge: Judge) -> str:
+    return "ok" if judge.trouble is None else judge.trouble.kind.value
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge(URL, START)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (WELL, "ok"),
+        (replace(WELL, allowed_updates=()), "ok"),
+        (replace(WELL, allowed_updates=(*HANDLED_UPDATES, "poll")), "ok"),
+        (WAITING, "ok"),
+        (replace(WELL, url=""), "unset"),
+        (STOLEN, "stolen"),
+        (replace(WELL, allowed_updates=("message",)), "partial"),
+        (failing(-10), "failing"),
+        (failing(-301), "ok"),
+        (failing(-10, pending=0), "ok"),
+    ],
+)
+def test_one_look_tells_what_it_can(judge: Judge, state: WebhookState, expected: str) -> None:
+    judge.look(state, START, None)
+    assert kind(judge) == expected
+    if judge.trouble is not None:
+        assert judge.trouble.words.endswith(("Run: telegate webhook set", "Connection refused"))
+
+
+def test_where_it_went_is_told_by_the_host_alone(judge: Judge) -> None:
+    judge.look(STOLEN, START, None)
+    assert judge.trouble is not None
+    assert judge.trouble.place == "elsewhere.example"
+
+
+def test_who_does_not_know_where_it_should_point_calls_nothing_stolen() -> None:
+    judge = Judge(None, START)
+    judge.look(STOLEN, START, None)
+    assert judge.trouble is None
+
+
+def test_updates_that_wait_for_long_while_none_arrives_and_no_error_is_told_are_a_silence(
+    judge: Judge,
+) -> None:
+    for seconds in (0, 60, 120):
+        judge.look(WAITING, at(seconds), None)
+        assert kind(judge) == "ok"
+    judge.look(WAITING, at(121), None)
+    assert kind(judge) == "silent"
+    assert judge.look(WAITING, at(126), at(125)) == Outage(START, at(125))
+    assert kind(judge) == "ok"
+
+
+def test_an_idle_night_and_then_an_update_on_its_way_are_no_silence(judge: Judge) -> None:
+    judge.look(WELL, at(0), at(-5))
+    judge.look(WAITING, at(36_000), at(-5))
+    assert kind(judge) == "ok"
+
+
+def test_updates_that_wait_while_others_arrive_are_no_silence(judge: Judge) -> None:
+    for minute in range(10):
+        judge.look(WAITING, at(60 * minute), at(60 * minute - 1))
+        assert kind(judge) == "ok"
+
+
+def test_a_dropped_update_ends_no_failure_but_one_that_arrives_does(judge: Judge) -> None:
+    judge.look(failing(0), at(5), None)
+    judge.look(failing(0, pending=0), at(100), None)
+    assert kind(judge) == "failing"
+    judge.look(failing(0, pending=0), at(105), at(103))
+    assert kind(judge) == "ok"
+    judge.look(failing(0, pending=0), at(110), at(103))
+    assert kind(judge) == "ok"
+
+
+def test_a_failure_of_which_nothing_more_is_heard_ends_after_five_minutes(judge: Judge) -> None:
+    judge.look(failing(1), at(5), None)
+    judge.look(failing(1, pending=0), at(301), None)
+    assert kind(judge) == "failing"
+    assert judge.look(failing(1, pending=0), at(302), None) == Outage(START, at(302))
+    assert kind(judge) == "ok"
+
+
+def test_a_trouble_is_dated_from_its_first_look(judge: Judge) -> None:
+    judge.look(STOLEN, at(60), None)
+    judge.look(failing(64), at(65), None)
+    assert judge.since == at(60)
+    judge.look(WELL, at(70), None)
+    assert judge.since is None
+
+
+# Outages
+
+
+def test_f12_a_long_theft_is_an_outage_when_it_is_over(judge: Judge) -> None:
+    assert judge.look(WELL, at(60), None) is None
+    assert judge.look(STOLEN, at(120), None) is None
+    assert judge.look(STOLEN, at(175), None) is None
+    assert judge.look(WELL, at(181), None) == Outage(at(60), at(181))
+    assert judge.look(WELL, at(241), None) is None
+
+
+def test_f12_a_short_theft_is_none(judge: Judge) -> None:
+    judge.look(WELL, at(60), None)
+    judge.look(STOLEN, at(120), None)
+    assert judge.look(WELL, at(125), None) is None
+
+
+def test_the_first_update_that_arrives_ends_an_outage(judge: Judge) -> None:
+    judge.look(WELL, at(0), at(-9))
+    judge.look(failing(30), at(60), at(-9))
+    judge.look(failing(150), at(155), at(-9))
+    # One chat's updates still wait for Telegram's next try; the others' arrive.
+    assert judge.look(failing(150), at(200), at(198)) == Outage(at(0), at(198))
+    assert judge.look(failing(150), at(330), at(198)) is None
+
+
+def test_an_update_of_which_another_process_tells_late_does_not_cover_up_an_outage(judge: Judge) -> None:
+    judge.look(WELL, at(60), None)
+    judge.look(STOLEN, at(120), None)
+    judge.look(STOLEN, at(125), at(59))
+    assert judge.look(WELL, at(181), at(59)) == Outage(at(60), at(181))
+
+
+def test_a_failure_from_before_the_start_is_no_outage_of_this_process(judge: Judge) -> None:
+    for seconds in (1, 60, 130):
+        assert judge.look(failing(-1), at(seconds), None) is None
+        assert kind(judge) == "failing"
+    assert judge.look(WELL, at(140), at(139)) is None
+
+
+LOOKS = st.lists(
+    st.tuples(
+        st.floats(1, 90),
+        st.sampled_from(["well", "waiting", "stolen", "unset", "failing", "dropped"]),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+@given(LOOKS)
+def test_an_outage_is_long_holds_no_arrival_and_is_told_once(looks: list[tuple[float, str, bool]]) -> None:
+    judge = Judge(URL, START)
+    now, arrivals, ended = 0.0, [START], START
+    for pause, what, arrives in looks:
+        now += pause
+        if arrives:
+            arrivals.append(at(now - 0.5))
+        state = {
+            "well": WELL,
+            "waiting": WAITING,
+            "stolen": STOLEN,
+            "unset": replace(WELL, url=""),
+            "failing": failing(now - 0.1),
+            "dropped": failing(now - 0.1, pending=0),
+        }[what]
+        outage = judge.look(state, at(now), arrivals[-1] if len(arrivals) > 1 else None)
+        if what == "well":
+            assert judge.trouble is None
+        if outage is not None:
+            assert outage.ended - outage.began > OUTAGE
+            assert not [arrival for arrival in arrivals if outage.began < arrival < outage.ended]
+            assert outage.began >= ended
+            ended = outage.ended
+
+
+@given(LOOKS)
+def test_silence_is_only_told_when_updates_wait_and_none_came_for_two_minutes(
+    looks: list[tuple[float, str, bool]],
+) -> None:
+    judge = Judge(URL, START)
+    now, last = 0.0, 0.0
+    for pause, what, arrives in looks:
+        now += pause
+        last = now if arrives else last
+        state = WAITING if what in {"waiting", "failing"} else WELL
+        judge.look(state, at(now), at(last) if last else None)
+        if kind(judge) == TroubleKind.SILENT.value:
+            assert state.pending
+            assert now - last > 120
