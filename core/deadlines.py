@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from core.errors import StorageUnavailable
-from core.ports import Clock, DeadlineStore, TaskStore
-from core.sending import Sender
+from core.ports import SENDING_GRACE, Clock, DeadlineStore, TaskStore
+from core.sending import Sender, over
 from core.tasks import Change, Failure, Lease, Task, TaskState
 
 T = TypeVar("T")
@@ -157,6 +157,9 @@ async def _to_its_end(work: Coroutine[object, object, T]) -> T:
 def _end_of(task: Task, now: datetime) -> Change | None:
     if task.expires_at > now:
         return None
+    if task.state is TaskState.SENDING and task.expires_at <= now - SENDING_GRACE:
+        # Whoever sends it may be gone, or wait for Telegram; what comes of it later is still believed.
+        return Change.to_state(over(task, now))
     if task.state is TaskState.ASKED:
         return Change.to_state(task.expired(now))
     if task.state is TaskState.QUEUED:

@@ -6,8 +6,11 @@ import asyncio
 import logging
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from core.errors import StorageUnavailable, TelegateError
+
+T = TypeVar("T")
 
 log = logging.getLogger("telegate.sending")
 
@@ -48,6 +51,27 @@ class Errands:
         for running in late:
             running.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+
+async def to_its_end(work: Coroutine[object, object, T]) -> T:
+    """Await a piece of work that goes on to its end even when nobody waits for it any more."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        running.add_done_callback(_tell_nobody)
+        raise
+
+
+def _tell_nobody(done: asyncio.Task[T]) -> None:
+    """Whoever wanted it has gone, and can repeat it: that it failed is worth a line."""
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, TelegateError):
+        log.warning("What nobody waits for any more failed: %s", error.detail, extra={"action": error.code})
+    elif error is not None:
+        log.error(
+            "What nobody waits for any more failed because of a bug.", exc_info=error, extra={"action": "bug"}
+        )
 
 
 async def _logged(work: Coroutine[object, object, None]) -> None:

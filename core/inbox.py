@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,13 @@ from dataclasses import dataclass
 from core import phrases
 from core.buttons import ButtonData
 from core.drafting import Drafter
+from core.errands import to_its_end
 from core.errors import TelegramUnavailable
 from core.messages import Chat
 from core.policy import FOR_EVERY_PERSON, Policy
 from core.ports import InboxStore
 from core.questions import Person
+from core.rendering import parts_of
 from core.sending import Sender
 from core.tasks import OPEN_QUESTION_STATES, Change, Task
 from core.updates import (
@@ -57,7 +58,7 @@ class Inbox:
             TelegramUnavailable: it names a bot, and the name of this one is not known yet; the same.
         """
         # Whoever brings the update may hang up: what is stored is still to be told to whoever is concerned.
-        await asyncio.shield(self._take(update))
+        await to_its_end(self._take(update))
 
     async def _take(self, update: Update) -> None:
         match update:
@@ -149,7 +150,7 @@ class Inbox:
 
     def _replied(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
         """Words that reply to one message: they can only be meant for its question."""
-        task = next((task for task in tasks if task.is_question), None)
+        task = self._replied_question(text, tasks)
         if task is None:
             return self._hint(text, phrases.NOTHING_OPEN)
         if task.state not in OPEN_QUESTION_STATES:
@@ -159,6 +160,24 @@ class Inbox:
         if not self._may_answer(text.person, task):
             return self._stranger(text, task)
         return self._written(text, task)
+
+    def _replied_question(self, text: TextReceived, tasks: Sequence[Task]) -> Task | None:
+        """The question of the message that was replied to, or the one that says just what it says.
+
+        The words can be quicker than what tells that the message was delivered, and a copy of it may never
+        be told of. Of several that say the same, none is meant for certain.
+        """
+        known = [task for task in tasks if task.is_question and text.reply_to in task.message_ids]
+        if known or text.reply_to is None:
+            return next(iter(known), None)
+        alike = [task for task in tasks if self._says(task, text.replied_text)]
+        return alike[0].with_message(self.drafter.clock.now(), text.reply_to) if len(alike) == 1 else None
+
+    def _says(self, task: Task, words: str | None) -> bool:
+        if words is None or not task.is_question:
+            return False
+        sender = self.sender
+        return parts_of(task, sender.formatter, self.drafter.identity.keys[-1])[-1].body.text == words
 
     def _wrote(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
         """Words that reply to nothing, in a private chat: clear only when one question waits for words."""

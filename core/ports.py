@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from core.buttons import ButtonKey
@@ -56,11 +56,28 @@ class TaskFilter:
 class TaskStore(Protocol):
     """The rows of tasks. Every method is one transaction; all raise `StorageUnavailable`."""
 
-    async def add(self, task: Task, idempotency: Idempotency | None) -> tuple[Task, bool]:
+    async def add(
+        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
+    ) -> tuple[Task, bool]:
         """Store a task, or find the one that this key already made.
+
+        A task that would be `sending` while an earlier one in its chat is not sent yet is stored as `queued`:
+        a chat gets its messages in the order in which they were accepted.
+
+        Args:
+            task: as drafted.
+            idempotency: the key that makes repeating it safe, or None.
+            refusal: what is raised when this would make a new task.
 
         Returns:
             The stored task, and whether it is new.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+        """
+
+    async def made_by(self, idempotency: Idempotency) -> Task | None:
+        """The task that this key made, if it made one.
 
         Raises:
             IdempotencyMismatch: the key was used with another body.
@@ -86,17 +103,34 @@ class TaskStore(Protocol):
         """Which of these tasks are final, in one query."""
 
 
+SENDING_GRACE = timedelta(seconds=2)
+"""So long after its end a task may still be in the middle of a call to Telegram."""
+
+
 class DeadlineStore(Protocol):
     """What is due, by the clock."""
 
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """Take queued tasks whose `not_before` has come; they come back as `sending`, with this lease."""
+        """Take queued tasks whose `not_before` has come; they come back as `sending`, with this lease.
+
+        Of each chat only the first one that is not sent yet is taken, and of the services each as many as
+        the others, as far as they have any.
+        """
+
+    async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
+        """Take the first task of this chat that is not sent yet, when it is queued and due."""
+
+    async def waiting(self) -> Mapping[str, int]:
+        """How many tasks of each service are queued."""
 
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """Take tasks that are `sending` under a lease that has run out; they come back with this lease."""
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
-        """Ids of `queued` tasks and of `asked` questions whose `expires_at` has come, oldest first."""
+        """Ids of `queued` tasks and of `asked` questions whose `expires_at` has come, oldest first.
+
+        Behind these come tasks that are `sending` although their `expires_at` is over since `SENDING_GRACE`.
+        """
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """Questions decided before this time whose message does not show it yet."""
@@ -235,6 +269,20 @@ class Rejected(TelegateError):
         self.failure = failure
 
 
+class Migrated(TelegateError):
+    """Nothing was done: this group has become a supergroup, and has to be called by its new id.
+
+    Attributes:
+        chat: the supergroup's id.
+    """
+
+    code = "telegram_rejected"
+
+    def __init__(self, chat: int) -> None:
+        super().__init__("This group has become a supergroup with another id.")
+        self.chat = chat
+
+
 class Unclear(TelegateError):
     """Bytes were written and no usable answer came: it may or may not have been done."""
 
@@ -242,7 +290,10 @@ class Unclear(TelegateError):
 
 
 class Messenger(Protocol):
-    """Telegram, as far as tasks need it. Every method raises `NotReached`, `Rejected` or `Unclear`."""
+    """Telegram, as far as tasks need it.
+
+    Every method raises `NotReached`, `Rejected`, `Migrated` or `Unclear`.
+    """
 
     async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
         """Send one message; returns Telegram's message id."""
@@ -260,11 +311,24 @@ class Messenger(Protocol):
 class Waker(Protocol):
     """Carries hints between whoever changes tasks and whoever waits, in all processes."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the hints of other processes do not arrive, in a sentence; None when they do."""
+
     def hint(self, task_ids: Iterable[str]) -> None:
         """Say that these tasks may have changed. Never fails, never blocks; may get lost."""
 
     def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
         """Call `wake` with the ids of every hint, in the serving loop."""
+
+    async def missed(self) -> None:
+        """Return as soon as hints may have been missed, or `trouble` has begun: look at the rows now.
+
+        One caller at a time.
+        """
+
+    async def run(self) -> None:
+        """Carry hints for as long as the process lives; return at once when that takes no work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,4 +343,4 @@ class GatewayIdentity:
 
     bot: int
     holder: str
-    keys: tuple[ButtonKey, ...]
+    keys: Sequence[ButtonKey]

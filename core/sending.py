@@ -144,9 +144,11 @@ class Sender:
             return
         self._followed.add(task.chat.id)
         if task.expires_at <= self.drafter.clock.now():
-            self.errands.run(self._give_up(task, _over))
-        elif task.may_be_repeated:
-            self.begin(task)
+            self.errands.run(self._give_up(task, over))
+        elif task.may_be_repeated and task.lease is not None:
+            # It may stand in the chat already, so whatever comes now, it has not certainly failed.
+            doubt = task.error if task.error is not None and task.in_doubt else _LOST
+            self.begin(task.unclear(doubt, task.attempts, task.lease))
         else:
             self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, _LOST)))
 
@@ -256,7 +258,7 @@ class Sender:
             return None
         refusal = note.reason_not_to_call(now)
         if refusal is not None:
-            await self._store(task, lambda current, at: current.failed(at, refusal))
+            await self._refuse(task, refusal)
             return None
         return note
 
@@ -393,7 +395,16 @@ class Sender:
     async def _rejected(self, task: Task, failure: Failure) -> None:
         if failure.code == "recipient_unreachable":
             await self.chats.unreachable(task.chat.id, self.drafter.clock.now(), failure)
-        await self._store(task, lambda current, now: current.failed(now, failure))
+        await self._refuse(task, failure)
+
+    async def _refuse(self, task: Task, failure: Failure) -> None:
+        """It was not done now; when an earlier try may have done it, nobody knows."""
+        doubt = task.error if task.in_doubt else None
+
+        def judge(current: Task, now: datetime) -> Task:
+            return current.failed(now, failure) if doubt is None else current.unknown(now, doubt)
+
+        await self._store(task, judge)
 
     async def _unclear(self, task: Task, error: Unclear) -> None:
         failure = Failure(error.code, error.detail)
@@ -407,7 +418,7 @@ class Sender:
         """It stays `sending` until its next try: it may stand in the chat already, and an answer counts."""
         again = self.drafter.clock.now() + timedelta(seconds=pause)
         if again >= task.expires_at:
-            await self._store(task, _over)
+            await self._store(task, over)
             return
         lease = Lease(self.drafter.identity.holder, again)
 
@@ -458,7 +469,7 @@ class Sender:
 _LOOK_AGAIN = timedelta(seconds=1)
 
 
-def _over(task: Task, now: datetime) -> Task:
+def over(task: Task, now: datetime) -> Task:
     """What becomes of a task whose time is over, and of which nobody knows whether it was delivered."""
     return task.expired(now) if task.is_question else task.unknown(now, task.error or _LOST)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from core.errands import to_its_end
 from core.errors import AlreadyFinal, NotFound, StorageUnavailable
 from core.policy import Principal
 from core.ports import Idempotency, TaskFilter, TaskStore
@@ -54,10 +55,21 @@ class TaskDesk:
         """
         with self.room.seat(task.id) as seat:
             # A client that goes away in between must not leave a stored task that nobody performs.
-            stored, new = await asyncio.shield(self._hand_in(task, submission))
+            stored, new = await to_its_end(self._hand_in(task, submission))
             if new:
                 return await self._await_final(stored, seat, submission.wait)
         return await self.look(stored.id, submission.principal.service, submission.wait)
+
+    async def repeated(self, submission: Submission) -> Task | None:
+        """The task that this key already made, as it is now or once it is final; None when it made none.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+        """
+        made = None if submission.idempotency is None else await self.store.made_by(submission.idempotency)
+        if made is None:
+            return None
+        return await self.look(made.id, submission.principal.service, submission.wait)
 
     async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
         """One of this service's tasks, as it is now or once it is final.
@@ -94,7 +106,7 @@ class TaskDesk:
                 )
             return Change.to_state(task.cancelled(now), jti=principal.jti)
 
-        return await asyncio.shield(self._end(task_id, judge))
+        return await to_its_end(self._end(task_id, judge))
 
     async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
         refusal = self.sender.backlog.refusal(task.service)

@@ -88,6 +88,10 @@ class Telling:
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
         message = await self._message(message_id, EDIT, submission)
+        repeated = await self.desk.repeated(submission)
+        if repeated is not None:
+            return repeated
+        _require_sent(message)
         parts = edited_parts(edit, self.formatter)
         if message.final and len(parts) != len(message.message_ids):
             raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
@@ -102,6 +106,10 @@ class Telling:
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
         message = await self._message(message_id, DELETE, submission)
+        repeated = await self.desk.repeated(submission)
+        if repeated is not None:
+            return repeated
+        _require_sent(message)
         return await self._correct(message, Deletion(), submission)
 
     async def _message(self, message_id: str, endpoint: str, submission: Submission) -> Task:
@@ -109,10 +117,6 @@ class Telling:
         if message.kind is not TaskKind.MESSAGE:
             raise NotFound(f"This service has no message {message_id}.")
         self.policy().require_chat(submission.principal, endpoint, message.chat.id)
-        if message.final and message.state is not TaskState.SENT:
-            raise AlreadyFinal(
-                f"This message is {message.state}: it is not known to be in the chat.", task=message
-            )
         return message
 
     async def _correct(self, message: Task, content: Edit | Deletion, submission: Submission) -> Task:
@@ -125,3 +129,10 @@ class Telling:
             of=message.id,
         )
         return await self.desk.submit(task, submission)
+
+
+def _require_sent(message: Task) -> None:
+    if message.final and message.state is not TaskState.SENT:
+        raise AlreadyFinal(
+            f"This message is {message.state}: it is not known to be in the chat.", task=message
+        )

@@ -34,6 +34,7 @@ class TextReceived:
     Attributes:
         private: whether it is the person's own chat with the bot.
         reply_to: the id of the message it replies to, or None.
+        replied_text: what that message says, when a bot wrote it.
     """
 
     update_id: int
@@ -44,6 +45,7 @@ class TextReceived:
     text: str
     topic: int | None = None
     reply_to: int | None = None
+    replied_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,11 @@ class ByToken:
 
 @dataclass(frozen=True, slots=True)
 class ByMessage:
-    """Look for the task that this Telegram message belongs to."""
+    """Look for the task that this Telegram message belongs to.
+
+    When no task is known to have it, whoever sent it may not have stored that yet, or was killed before:
+    then the questions in this chat that wait for an answer are found instead, newest first.
+    """
 
     chat: int
     message_id: int

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from aiohttp import web
 from ulid import ULID
 
 from core.allowance import Allowances
 from core.asking import Asking
+from core.attending import Attending
+from core.backlog import Backlog
+from core.chats import ChatBook
 from core.deadlines import Timekeeper, forget_finished
 from core.drafting import Drafter
 from core.errors import StorageUnavailable
 from core.inbox import Inbox
-from core.ports import GatewayIdentity
+from core.pacing import Pacer
+from core.ports import GatewayIdentity, Waker
+from core.rearming import Rearming
 from core.sending import Sender
 from core.submitting import TaskDesk
+from core.sweeping import Sweep
 from core.telling import Telling
 from core.waiting import WaitingRoom
 from handlers.application import build_application
@@ -31,18 +39,26 @@ from handlers.routes import SERVED
 from infra import __version__
 from infra.background import running
 from infra.clock import SystemClock
+from infra.database_time import DatabaseTime
+from infra.ids import UlidSequence
 from infra.logs import set_request_id_source
+from infra.loop_watchdog import LoopWatchdog
 from infra.policy_file import PolicyFile
+from infra.postgres_address import PostgresAddress
 from infra.server import GatewayRunner, make_runner
 from infra.settings import Settings
-from infra.store import Store, open_sqlite
+from infra.skew import SkewWatch
+from infra.store import Store, StoreRefused, open_postgres, open_sqlite
+from infra.store.sqlite_waiting import WaitingSqliteDatabase
 from infra.telegram.client import TelegramClient
 from infra.telegram.format import TelegramFormatter
+from infra.telegram.healing import Healer
 from infra.telegram.parse import parse_update
 from infra.telegram.watch import WebhookWatch
 from infra.telegram.webhook import PATH
 from infra.tokens import TokenVerifier
 from infra.wakers import LocalWaker, sweep_waiting_room
+from infra.worker import BAD_START, tell_bad_start
 
 STOP_GRACE = 1.5
 """Seconds that sends in flight get when the process is told to stop."""
@@ -50,8 +66,11 @@ STOP_GRACE = 1.5
 _LOCK_EXTRA = 5.0
 
 
-async def create_app() -> GatewayRunner:
+async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
     """Build the whole gateway from the environment, in the loop that will serve it.
+
+    Args:
+        kind: of gateway; gunicorn names none, and gets `Gateway`.
 
     Raises:
         TelegateError: settings, policy or database do not let it start; the text says what to do.
@@ -59,7 +78,7 @@ async def create_app() -> GatewayRunner:
     settings = Settings.from_environment()
     set_request_id_source(current_request_id.get)
     async with AsyncExitStack() as stack:
-        gateway = await Gateway.open(settings, stack)
+        gateway = await (kind or Gateway).open(settings, stack)
         app = build_application(gateway.services())
         app.on_shutdown.append(gateway.drain)
         kept_open = stack.pop_all()
@@ -81,63 +100,133 @@ class Gateway:
         store: open.
         client: Telegram.
         policy: read and checked.
+        clock: the store has the same one.
     """
 
-    def __init__(self, settings: Settings, store: Store, client: TelegramClient, policy: PolicyFile) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, client: TelegramClient, policy: PolicyFile, clock: SystemClock
+    ) -> None:
         self.settings = settings
         self.store = store
         self.client = client
         self.policy = policy
         self.draining = False
-        clock = SystemClock()
+        self.skew = SkewWatch(clock, shared=isinstance(settings.database, PostgresAddress))
+        client.hear_date = self.skew.hear_telegram
+        self.database_time = DatabaseTime(clock, store.database)
         identity = GatewayIdentity(settings.bot_id, f"{os.getpid()}-{ULID()}", store.button_keys())
-        self.drafter = Drafter(identity, clock, lambda: str(ULID()))
+        self.drafter = Drafter(identity, clock, UlidSequence(clock.milliseconds))
         self.formatter = TelegramFormatter()
-        self.waker = LocalWaker()
+        self.waker = self.make_waker()
         self.room = WaitingRoom()
         self.waker.subscribe(self.room.wake)
-        self.sender = Sender(store, client, self.formatter, self.waker, self.drafter)
+        self.chats = ChatBook(store, shared=not isinstance(settings.database, Path))
+        self.sender = Sender(
+            store,
+            store,
+            client,
+            self.formatter,
+            self.waker,
+            self.drafter,
+            self.chats,
+            Pacer(settings.send_rate / settings.processes, time.monotonic),
+            Backlog(settings.send_rate),
+        )
         self.timekeeper = Timekeeper(store, store, self.sender)
         self.sender.alarm = self.timekeeper.remember
-        self.watch = WebhookWatch(client, _webhook_url(settings))
-        self.verifier = TokenVerifier(
-            lambda: policy.current,
-            [secret.reveal().encode() for secret in settings.jwt_secrets],
-            settings.jwt_audience,
-            settings.jwt_max_lifetime,
-            time.time,
+        self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days))
+        self.attending = Attending(store, self.drafter, is_serving=lambda: not self.draining)
+        self.rearming = Rearming(
+            store, client, self.formatter, self.drafter, self.chats, self.sender.pacer, self.attending
         )
+        self.attending.on_outage = self.rearming.wake
+        self.watch = WebhookWatch(
+            client,
+            _webhook_url(settings),
+            self.attending,
+            disarm=self.rearming.disarm,
+            healer=Healer.of(settings, client),
+        )
+        self.verifier = _verifier(settings, policy)
 
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> Gateway:
         """Open what has to be open, and start the loops; the stack closes everything again."""
+        gateway = await cls.assemble(settings, stack, lock_wait=settings.shutdown_grace + _LOCK_EXTRA)
+        stack.enter_context(LoopWatchdog())
+        stack.push_async_callback(gateway.attending.leave)
+        await stack.enter_async_context(running(gateway.loops()))
+        return gateway
+
+    @classmethod
+    async def assemble(cls, settings: Settings, stack: AsyncExitStack, *, lock_wait: float) -> Gateway:
+        """Open what has to be open, and take up what was left behind; no loop runs.
+
+        Args:
+            settings: what the operator chose.
+            stack: closes everything again.
+            lock_wait: for how many seconds another process may still have the SQLite file.
+        """
         policy = PolicyFile.opened(settings.permissions_file, settings.person_roles)
         settings.require_signing_key(services_have_keys=bool(policy.current.keys))
-        lock_wait = settings.shutdown_grace + _LOCK_EXTRA
-        opened = open_sqlite(settings.database_path, settings.bot_id, lock_wait=lock_wait)
-        store = await stack.enter_async_context(opened)
+        clock = SystemClock()
+        store = await stack.enter_async_context(_open_store(settings, clock, lock_wait))
         client = TelegramClient(settings.bot_token, settings.telegram_api_url)
         await client.start()
         stack.push_async_callback(client.close)
-        gateway = cls(settings, store, client, policy)
+        gateway = cls(settings, store, client, policy, clock)
         stack.push_async_callback(partial(gateway.sender.stop, STOP_GRACE))
-        await stack.enter_async_context(running(gateway.loops()))
+        if isinstance(store.database, WaitingSqliteDatabase):
+            store.database.first(gateway.sweep.inherit)
+            if store.database.is_open:
+                await gateway.sweep.inherit()
+        else:
+            with suppress(StorageUnavailable):
+                await gateway.database_time.ask()
         return gateway
+
+    def make_waker(self) -> Waker:
+        """How hints at changed tasks travel."""
+        database = self.settings.database
+        if not isinstance(database, PostgresAddress):
+            return LocalWaker()
+        from infra.store.postgres_session import connect  # noqa: PLC0415 - only with PostgreSQL
+        from infra.wakers.postgres import Pace, PostgresWaker  # noqa: PLC0415 - only with PostgreSQL
+
+        pace = Pace()
+        return PostgresWaker(partial(connect, database, pace.limit), self.settings.bot_id, pace)
 
     def loops(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """What runs beside the server."""
         keep = timedelta(days=self.settings.retention_days)
+        shared = isinstance(self.settings.database, PostgresAddress)
         return {
+            **({"asking for the time": self.database_time.run} if shared else {}),
+            "waiting for the database": self.own_database,
+            "comparing clocks": self.skew.run,
+            "attending": self.attending.run,
             "keeping deadlines": self.timekeeper.run,
-            "sweeping the waiting room": partial(sweep_waiting_room, self.store, self.room),
+            "re-arming questions": self.rearming.run,
+            "carrying hints": self.waker.run,
+            "sweeping the waiting room": partial(sweep_waiting_room, self.store, self.room, self.waker),
             "watching the policy file": self.policy.watch,
             "watching the webhook": self.watch.run,
             "forgetting finished tasks": partial(forget_finished, self.store, self.drafter.clock, keep),
         }
 
+    async def own_database(self) -> None:
+        """Return when no other server works on the database; end the process when that takes too long."""
+        if isinstance(self.store.database, WaitingSqliteDatabase):
+            try:
+                await self.store.database.opened()
+            except StoreRefused as error:
+                tell_bad_start(error)
+                sys.exit(BAD_START)
+
     def services(self) -> Services:
         """What handlers are given."""
         settings = self.settings
+        processes = 1 if isinstance(settings.database, Path) else None
         desk = TaskDesk(self.store, self.room, self.sender)
         return Services(
             asking=Asking(lambda: self.policy.current, self.formatter, self.drafter, desk),
@@ -153,11 +242,13 @@ class Gateway:
             authenticate=self.verifier.verify,
             policy=lambda: self.policy.current,
             allowances=Allowances(time.monotonic),
-            parse_update=parse_update,
+            parse_update=self.attending.noticing(parse_update),
             webhook_secret=settings.webhook_secret.reveal().encode(),
             readiness=self.readiness,
+            sweep=self.sweep.run,
+            clock=self.drafter.clock,
             limits=Limits(settings.max_wait_seconds, settings.trusted_proxies),
-            about=About(__version__, settings.durability, 1, settings.public_url),
+            about=About(__version__, settings.durability, processes, settings.public_url),
         )
 
     async def readiness(self) -> Readiness:
@@ -168,7 +259,9 @@ class Gateway:
         except StorageUnavailable as error:
             database = error.detail
         checks = {
+            "clock": self.skew.clock,
             "database": database,
+            "hints": self.waker.trouble or "ok",
             "policy": "ok" if self.policy.last_error is None else "The newest permissions.yaml is refused.",
             "telegram": self.watch.telegram,
             "webhook": self.watch.webhook,
@@ -179,7 +272,7 @@ class Gateway:
 
     async def drain(self, _app: web.Application) -> None:
         """Let every waiting request answer now: with its answer, or with 202 and where to look."""
-        self.draining = True
+        self.draining = self.sweep.hurried = self.sender.errands.stopping = True
         self.room.close()
 
 
@@ -190,6 +283,25 @@ def _collect_less_often() -> None:
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+def _open_store(
+    settings: Settings, clock: SystemClock, lock_wait: float
+) -> AbstractAsyncContextManager[Store]:
+    database = settings.database
+    if isinstance(database, PostgresAddress):
+        return open_postgres(database, settings.bot_id, clock=clock)
+    return open_sqlite(database, settings.bot_id, lock_wait=lock_wait, clock=clock)
+
+
+def _verifier(settings: Settings, policy: PolicyFile) -> TokenVerifier:
+    return TokenVerifier(
+        lambda: policy.current,
+        [secret.reveal().encode() for secret in settings.jwt_secrets],
+        settings.jwt_audience,
+        settings.jwt_max_lifetime,
+        time.time,
+    )
 
 
 def _webhook_url(settings: Settings) -> str | None:

@@ -15,6 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from core.errors import TelegateError
+from infra.postgres_address import SCHEMES as POSTGRES_SCHEMES
+from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 
 T = TypeVar("T")
@@ -174,15 +176,15 @@ def _telegram_api_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _database(text: str) -> Path:
+def _database(text: str) -> Path | PostgresAddress:
     scheme, separator, rest = text.partition("://")
-    if scheme in {"postgres", "postgresql"} and separator:
-        raise ValueError(
-            "names PostgreSQL, which is not built yet: this version stores in SQLite only, "
-            "for example sqlite:///data/telegate.db."
-        )
+    if scheme in POSTGRES_SCHEMES and separator:
+        return PostgresAddress.parse(text)
     if scheme != "sqlite" or not separator:
-        raise ValueError("must start with sqlite:/// (three slashes: relative path, four: absolute path).")
+        raise ValueError(
+            "must start with postgresql://, or with sqlite:/// (three slashes: relative path, four: absolute "
+            "path)."
+        )
     path = unquote(rest.removeprefix("/"))
     if (
         not rest.startswith("/")
@@ -267,6 +269,15 @@ WEBHOOK_SECRET: Final[Setting[Secret | None]] = Setting(
     default_in_words="derived from the bot token: the hexadecimal HMAC-SHA-256 of `telegate webhook secret` "
     "with the bot token as key",
     secret=True,
+)
+WEBHOOK_HEAL: Final = Setting(
+    "WEBHOOK_HEAL",
+    _yes_or_no,
+    "`1`: when the webhook is gone, points somewhere else, or has not worked for two minutes, the server "
+    "sets it again, as `telegate webhook set` does, at most three times within ten minutes. Needs "
+    "`PUBLIC_URL`. `0`: it only says so, in the log and in `/readyz`.",
+    _TELEGRAM,
+    default="0",
 )
 TELEGRAM_API_URL: Final = Setting(
     "TELEGRAM_API_URL",
@@ -367,8 +378,9 @@ SHUTDOWN_GRACE: Final = Setting(
 DATABASE_URL: Final = Setting(
     "DATABASE_URL",
     _database,
-    "The database file: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`. "
-    "`postgres://` and `postgresql://` are not built yet.",
+    "The database: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db` for one process, "
+    "`postgresql://user:password@host/name` for several. `?sslmode=` and what else PostgreSQL's own clients "
+    "know is understood; `?pgbouncer=true` says that a transaction pooler stands in front.",
     _STORAGE,
     default="sqlite:///data/telegate.db",
     secret=True,
@@ -387,6 +399,14 @@ MAX_WAIT_SECONDS: Final = Setting(
     "none is in front.",
     _LIMITS,
     default="25",
+)
+SEND_RATE: Final = Setting(
+    "SEND_RATE",
+    _whole_number(0, 10_000),
+    "Messages a second to all chats together. Telegram takes about 30, and up to 1,000 with paid broadcasts; "
+    "each chat has limits of its own. 0: as fast as they come, until Telegram says that it is too many.",
+    _LIMITS,
+    default="30",
 )
 MAX_CONNECTIONS: Final = Setting(
     "MAX_CONNECTIONS",
@@ -425,12 +445,6 @@ DELIVERY_ALLOW_PRIVATE: Final[Setting[bool | None]] = Setting(
     "DELIVERY_ALLOW_PRIVATE",
     _yes_or_no,
     "Lets deliveries go to private addresses, for local work. No effect yet: a warning at start.",
-    _LATER,
-)
-WEBHOOK_HEAL: Final[Setting[bool | None]] = Setting(
-    "WEBHOOK_HEAL",
-    _yes_or_no,
-    "Sets the webhook again when another program took it. No effect yet: a warning at start.",
     _LATER,
 )
 

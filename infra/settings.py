@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from core.errors import TelegateError
 from infra import setting_table as table
 from infra.dotenv import DotenvFile, read_dotenv
+from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 
 __all__ = ["Secret", "Settings", "SettingsError", "SettingsSource", "TlsFiles"]
@@ -151,6 +152,7 @@ class Settings:
         bot_token: the bot's token.
         public_url: the address from outside, without a slash at its end, or None.
         webhook_secret: what Telegram must send; given, or derived from the bot token.
+        webhook_heal: whether the server sets the webhook again when something is wrong with it.
         telegram_api_url: where the Bot API is, without a slash at its end.
         jwt_secrets: the HS256 secrets; the first one signs; empty when services bring keys.
         jwt_audience: what tokens must name in `aud`.
@@ -161,11 +163,12 @@ class Settings:
         bind_address: the address to listen on, without brackets.
         trusted_proxies: how many routers in front add `X-Forwarded-*` headers.
         tls: the certificate and key, when the server terminates TLS itself.
-        processes: how many server processes run.
+        processes: how many server processes run; with SQLite it is one.
         shutdown_grace: from SIGTERM to SIGKILL.
-        database_path: the SQLite file.
+        database: the SQLite file, or where PostgreSQL is.
         retention_days: days after which finished tasks are deleted.
         max_wait_seconds: the longest time that a request is held.
+        send_rate: messages a second to all chats together; 0 for no limit.
         max_connections: open connections of one process.
         log_format: `text`, `json`, or None for "text on a terminal, JSON otherwise".
         log_level: `debug`, `info`, `warning` or `error`.
@@ -176,6 +179,7 @@ class Settings:
     bot_token: Secret
     public_url: str | None
     webhook_secret: Secret
+    webhook_heal: bool
     telegram_api_url: str
     jwt_secrets: tuple[Secret, ...]
     jwt_audience: str
@@ -188,9 +192,10 @@ class Settings:
     tls: TlsFiles | None
     processes: int
     shutdown_grace: int
-    database_path: Path
+    database: Path | PostgresAddress
     retention_days: int
     max_wait_seconds: int
+    send_rate: int
     max_connections: int
     log_format: str | None
     log_level: str
@@ -232,7 +237,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret, for the log's redaction."""
-        return (self.bot_token, self.webhook_secret, *self.jwt_secrets)
+        database = self.database.secrets if isinstance(self.database, PostgresAddress) else ()
+        return (self.bot_token, self.webhook_secret, *self.jwt_secrets, *database)
 
     def require_signing_key(self, *, services_have_keys: bool) -> None:
         """Refuse a start in which no token could ever be accepted.
@@ -269,12 +275,13 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
         read(table.JWT_SECRET),
         read(table.PERSON_ROLES),
     )
-    database_path = read(table.DATABASE_URL)
-    durability = _durability(source.environ, database_path)
+    database = read(table.DATABASE_URL)
+    durability = _durability(source.environ, database)
     settings = cls(
         bot_token=bot_token,
         public_url=read(table.PUBLIC_URL),
         webhook_secret=read(table.WEBHOOK_SECRET) or derive_webhook_secret(bot_token),
+        webhook_heal=read(table.WEBHOOK_HEAL),
         telegram_api_url=read(table.TELEGRAM_API_URL),
         jwt_secrets=jwt_secrets or (),
         jwt_audience=read(table.JWT_AUDIENCE),
@@ -285,16 +292,17 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
         bind_address=read(table.BIND_ADDRESS) or ("0.0.0.0" if source.is_set(table.PORT) else "127.0.0.1"),  # noqa: S104 - a platform that sets PORT routes to every address
         trusted_proxies=read(table.TRUSTED_PROXIES),
         tls=_tls(source),
-        processes=1,
+        processes=read(table.WEB_CONCURRENCY) if isinstance(database, PostgresAddress) else 1,
         shutdown_grace=read(table.SHUTDOWN_GRACE),
-        database_path=database_path,
+        database=database,
         retention_days=read(table.RETENTION_DAYS),
         max_wait_seconds=read(table.MAX_WAIT_SECONDS),
+        send_rate=read(table.SEND_RATE),
         max_connections=read(table.MAX_CONNECTIONS),
         log_format=read(table.LOG_FORMAT),
         log_level=read(table.LOG_LEVEL),
         durability=durability,
-        warnings=tuple(_warnings(source, durability)),
+        warnings=tuple(_warnings(source, database, durability)),
     )
     source.finish()
     return settings
@@ -314,9 +322,9 @@ def _check_together(source: SettingsSource) -> None:
         source.problems.append(f"{missing} is missing, but {given[0]} is set. Set both, or neither.")
 
 
-def _warnings(source: SettingsSource, durability: str) -> Iterable[str]:
+def _warnings(source: SettingsSource, database: Path | PostgresAddress, durability: str) -> Iterable[str]:
     """What the operator should know, although the server starts."""
-    if (asked := source.read(table.WEB_CONCURRENCY)) > 1:
+    if (asked := source.read(table.WEB_CONCURRENCY)) > 1 and isinstance(database, Path):
         yield f"WEB_CONCURRENCY asks for {asked} processes, but SQLite allows one: one process runs."
     api = urlsplit(source.read(table.TELEGRAM_API_URL))
     if api.scheme == "http" and not table.host_is_loopback(api.hostname or ""):
@@ -326,13 +334,14 @@ def _warnings(source: SettingsSource, durability: str) -> Iterable[str]:
             "DATABASE_URL names a file on a disk that the platform throws away with every deploy; open "
             " questions will be lost. Attach a volume, and name a file on it."
         )
+    if source.read(table.WEBHOOK_HEAL) and not source.is_set(table.PUBLIC_URL):
+        yield "WEBHOOK_HEAL has no effect without PUBLIC_URL: nobody knows where the webhook should point."
     yield from _without_effect(source)
     yield from _unknown_names(source.dotenv)
 
 
 def _without_effect(source: SettingsSource) -> Iterable[str]:
-    waiting = (table.DELIVERY_ALLOW_PRIVATE, table.WEBHOOK_HEAL)
-    names = [setting.name for setting in waiting if source.is_set(setting)]
+    names = [setting.name for setting in (table.DELIVERY_ALLOW_PRIVATE,) if source.is_set(setting)]
     names += [name for name in source.names() if name.startswith(table.DELIVERY_SECRET_PREFIX)]
     for name in names:
         yield f"{name} has no effect in this version."
@@ -346,9 +355,11 @@ def _unknown_names(dotenv: DotenvFile) -> Iterable[str]:
             yield f"{dotenv.path}, line {line}: {name} is not a setting of Telegate, and is ignored."
 
 
-def _durability(environ: Mapping[str, str], database: Path) -> Literal["durable", "until_redeploy"]:
-    """Whether the database outlives a deploy: on the platforms we know, only a mounted volume does."""
-    if not any(environ.get(mark) for mark in _PLATFORM_MARKS):
+def _durability(
+    environ: Mapping[str, str], database: Path | PostgresAddress
+) -> Literal["durable", "until_redeploy"]:
+    """Whether the database outlives a deploy; a file on a platform we know does so only on a volume."""
+    if isinstance(database, PostgresAddress) or not any(environ.get(mark) for mark in _PLATFORM_MARKS):
         return "durable"
     folders = database.expanduser().absolute().parents
     on_volume = any(os.path.ismount(folder) for folder in folders if folder != Path(folder.anchor))

@@ -20,7 +20,7 @@ from core.allowance import Allowances
 from core.errors import TelegateError, Unauthenticated
 from core.messages import Chat
 from core.policy import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC, Principal
-from core.tasks import FINAL_STATES, SUCCESSORS, TaskState
+from core.tasks import FINAL_STATES, SUCCESSORS
 from core.updates import Ignored
 from handlers.application import build_application
 from handlers.keys import About, Limits, Readiness, Services
@@ -183,6 +183,8 @@ def services() -> Services:
         parse_update=lambda _body: Ignored(1, "a test"),
         webhook_secret=b"a secret of the webhook",
         readiness=readiness,
+        sweep=gateway.timekeeper.sweep,
+        clock=gateway.world.clock,
         limits=Limits(),
         about=About("0.0.0", "permanent", None),
     )
@@ -228,5 +230,6 @@ def test_the_drawn_state_graph_is_the_one_of_the_code() -> None:
 
 def test_the_drawn_beginning_and_ends_are_those_of_the_code() -> None:
     assert {source for source, target in drawn() if target == "[*]"} == {str(state) for state in FINAL_STATES}
-    first = World().start().sender.drafter.reply("Hello", Chat(815), 1).state
-    assert {target for source, target in drawn() if source == "[*]"} == {str(first)} == {TaskState.SENDING}
+    first = World().start().sender.drafter.reply("Hello", Chat(815), 1)
+    beginnings = {str(first.state), str(first.waits().state)}
+    assert {target for source, target in drawn() if source == "[*]"} == beginnings == {"sending", "queued"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from core.ports import SENDING_GRACE
 from core.tasks import Change, Lease, Task
 from infra.store import steps
 from infra.store.rows import COLUMNS, decode, milliseconds, to_time
 from infra.store.steps import Rows
-from infra.store.transactions import Statement, Transaction
+from infra.store.transactions import Row, Statement, Transaction
 
 KEY_LIFETIME = timedelta(hours=72)
 """How long an idempotency key is kept after its task is final."""
@@ -29,15 +30,21 @@ SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'queued' AND id IN (
   SELECT id FROM (
     SELECT id, ROW_NUMBER() OVER (
       PARTITION BY service ORDER BY CASE kind WHEN 'question' THEN 0 ELSE 1 END, id) AS turn
-    FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) <= $2 AND {_FIRST_IN_CHAT}
+    FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) <= $2 AND expires_at > $2
+      AND {_FIRST_IN_CHAT}
   ) AS due ORDER BY turn, id LIMIT $3)
 """  # noqa: S608 -- constants only
 _DUE_IN_CHAT = f"""
 SELECT {COLUMNS} FROM tasks
-WHERE bot = $1 AND chat = $2 AND state = 'queued' AND COALESCE(not_before, 0) <= $3 AND {_FIRST_IN_CHAT}
+WHERE bot = $1 AND chat = $2 AND state IN ('queued', 'sending') AND state = 'queued'
+  AND (not_before IS NULL OR not_before <= $3) AND expires_at > $3 AND {_FIRST_IN_CHAT}
 ORDER BY id LIMIT 1
 """  # noqa: S608 -- constants only
-_WAITING = "SELECT service, COUNT(*) FROM tasks WHERE bot = $1 AND state = 'queued' GROUP BY service"
+# The condition that is always true leads to the index of what is queued, past everything that was ever sent.
+_WAITING = """
+SELECT service, COUNT(*) FROM tasks WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) >= 0
+GROUP BY service
+"""
 _ABANDONED = f"""
 SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) <= $2
 ORDER BY COALESCE(lease_until, 0), id LIMIT $3
@@ -52,6 +59,12 @@ _OVERDUE = """
 SELECT id FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') AND expires_at <= $2
 ORDER BY expires_at, id LIMIT $3
 """
+# Few are being sent at a time, so all may be looked at; the condition that is always true leads there.
+_OVERDUE_SENDING = """
+SELECT id FROM tasks
+WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0 AND expires_at <= $2
+ORDER BY expires_at, id LIMIT $3
+"""
 _NEXT_DUE = f"""
 SELECT COALESCE(not_before, 0) FROM tasks WHERE bot = $1 AND state = 'queued' AND {_FIRST_IN_CHAT}
 ORDER BY COALESCE(not_before, 0) LIMIT 1
@@ -59,6 +72,10 @@ ORDER BY COALESCE(not_before, 0) LIMIT 1
 _NEXT_ABANDONED = """
 SELECT COALESCE(lease_until, 0) FROM tasks WHERE bot = $1 AND state = 'sending'
 ORDER BY COALESCE(lease_until, 0) LIMIT 1
+"""
+_NEXT_OVERDUE_SENDING = """
+SELECT expires_at + $2 FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0
+ORDER BY expires_at LIMIT 1
 """
 _NEXT_OVERDUE = """
 SELECT expires_at FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') ORDER BY expires_at LIMIT 1
@@ -110,7 +127,8 @@ class SqlDeadlineStore(Rows):
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """See `core.ports.DeadlineStore.overdue`."""
         late = Statement(_OVERDUE, (self.bot, milliseconds(now), limit))
-        return [row[0] for row in await self.database.read(lambda: steps.rows_of(late))]
+        stuck = Statement(_OVERDUE_SENDING, (self.bot, milliseconds(now - SENDING_GRACE), limit))
+        return [row[0] for row in await self.database.read(lambda: _both(late, stuck))]
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.unclosed`; the oldest come first."""
@@ -157,8 +175,14 @@ def _change_all(
     return changed
 
 
+def _both(one: Statement, other: Statement) -> Transaction[Sequence[Row]]:
+    return [*(yield one), *(yield other)]
+
+
 def _earliest(bot: int) -> Transaction[int | None]:
     times: list[int] = []
     for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE):
         times += [row[0] for row in (yield Statement(sql, (bot,)))]
+    grace = SENDING_GRACE // timedelta(milliseconds=1)
+    times += [row[0] for row in (yield Statement(_NEXT_OVERDUE_SENDING, (bot, grace)))]
     return min(times, default=None)

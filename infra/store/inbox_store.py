@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from core.tasks import Task
-from core.updates import ByMessage, ByToken, Effect, Lookup
+from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import steps
 from infra.store.rows import COLUMNS, Found, decode
 from infra.store.steps import Rows
@@ -67,7 +67,10 @@ def _receive(
     bot, update_id, at = seen
     found: dict[str, Found] = {}
     if lookup is not None:
-        for row in (yield _find(bot, lookup)):
+        rows = yield _find(bot, lookup)
+        if not rows and isinstance(lookup, ByMessage):
+            rows = yield _find(bot, OpenQuestions(lookup.chat))
+        for row in rows:
             task = decode(bot, row)
             found[task.task.id] = task
     effect = judge([task for task, _ in found.values()])

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.buttons import ButtonKey
+from core.errors import StorageUnavailable
 from core.ports import Clock
 from infra.clock import SystemClock
+from infra.store.button_keys import StoredKeys
+from infra.store.chat_store import SqlChatStore
 from infra.store.deadline_store import SqlDeadlineStore
+from infra.store.errors import StoreRefused
 from infra.store.inbox_store import SqlInboxStore
-from infra.store.sqlite import SqliteDatabase
-from infra.store.steps import rows_of
+from infra.store.presence_store import SqlPresenceStore
+from infra.store.sqlite_waiting import WaitingSqliteDatabase
 from infra.store.task_store import SqlTaskStore
-from infra.store.transactions import Database, Statement
+from infra.store.transactions import Database
 
-_KEYS = Statement("SELECT id, secret FROM button_keys ORDER BY created_at, id")
+if TYPE_CHECKING:
+    from infra.postgres_address import PostgresAddress
+
+log = logging.getLogger("telegate.store")
 
 
-class Store(SqlTaskStore, SqlDeadlineStore, SqlInboxStore):
+class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPresenceStore):
     """The ports `TaskStore`, `DeadlineStore` and `InboxStore` for one bot.
 
     Args:
@@ -29,19 +38,24 @@ class Store(SqlTaskStore, SqlDeadlineStore, SqlInboxStore):
         keys: the button keys of this database.
     """
 
-    def __init__(self, database: Database, bot: int, clock: Clock, keys: tuple[ButtonKey, ...]) -> None:
+    def __init__(self, database: Database, bot: int, clock: Clock, keys: StoredKeys) -> None:
         super().__init__(database, bot, clock)
         self._keys = keys
 
     @classmethod
     async def over(cls, database: Database, bot: int, clock: Clock | None = None) -> Store:
         """The store of this bot in an open database; without a clock, the system's counts."""
-        rows = await database.read(lambda: rows_of(_KEYS))
-        return cls(database, bot, clock or SystemClock(), tuple(ButtonKey(*row) for row in rows))
+        keys = StoredKeys()
+        await database.read(keys.read)
+        return cls(database, bot, clock or SystemClock(), keys)
 
-    def button_keys(self) -> tuple[ButtonKey, ...]:
-        """The keys that sign button data; the last one signs, the others are still believed."""
-        return self._keys
+    def button_keys(self) -> Sequence[ButtonKey]:
+        """The keys that sign button data; the last one signs, the others are still believed.
+
+        They may be read from the database later than this is called: until then, to use them raises
+        `StorageUnavailable`.
+        """
+        return self._keys.known if self._keys.are_known else self._keys
 
     async def check(self) -> None:
         """Return when the database answers.
@@ -61,15 +75,53 @@ async def open_sqlite(
     Args:
         path: of the file.
         bot: the bot's numeric id.
-        lock_wait: for how many seconds another server may still hold the file.
+        lock_wait: for how many seconds another server may still hold the file; meanwhile every call raises
+            `StorageUnavailable`.
         patience: for how many seconds a write may wait while another process holds it.
         clock: tells when something was stored; without one, the system's counts.
 
     Raises:
         StoreRefused: it cannot be opened; the text tells why and what to do.
     """
-    database = await SqliteDatabase.open(path, lock_wait=lock_wait, patience=patience)
+    keys = StoredKeys()
+    database = WaitingSqliteDatabase(path, lock_wait=lock_wait, patience=patience)
+    database.first(lambda: database.read(keys.read))
+    await database.open()
     try:
-        yield await Store.over(database, bot, clock)
+        if database.is_open:
+            await database.read(keys.read)
+        yield Store(database, bot, clock or SystemClock(), keys)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def open_postgres(
+    address: PostgresAddress, bot: int, *, clock: Clock | None = None
+) -> AsyncIterator[Store]:
+    """A store in a PostgreSQL database; one that is down, or not migrated, may come later.
+
+    Args:
+        address: of the database.
+        bot: the bot's numeric id.
+        clock: tells when something was stored; without one, the system's counts.
+
+    Raises:
+        StoreRefused: a newer version of Telegate has changed the tables.
+    """
+    from infra.store.postgres import PostgresDatabase  # noqa: PLC0415 - asyncpg is slow to import
+
+    keys = StoredKeys()
+    database = PostgresDatabase(address, on_contact=keys.read)
+    try:
+        try:
+            await database.check()
+        except StoreRefused:
+            raise
+        except StorageUnavailable as error:
+            log.warning(
+                "The server starts without its database. %s", error.detail, extra={"action": "no_database"}
+            )
+        yield Store(database, bot, clock or SystemClock(), keys)
     finally:
         await database.close()

@@ -40,6 +40,10 @@ class SqlTaskStore(Rows):
         at = self._now()
         return await self._write(lambda: _add(self.bot, at, task, idempotency, refusal))
 
+    async def made_by(self, idempotency: Idempotency) -> Task | None:
+        """See `core.ports.TaskStore.made_by`."""
+        return await self._write(lambda: _made_before(self.bot, idempotency))
+
     async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
         """See `core.ports.TaskStore.amend`."""
         at = self._now()

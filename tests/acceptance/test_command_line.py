@@ -294,7 +294,10 @@ BAD_SETTINGS = {
     "no secret and no key": ({"JWT_SECRET": ""}, ["JWT_SECRET"]),
     "no policy": ({"PERMISSIONS_FILE": "/nonexistent/permissions.yaml"}, ["permissions.yaml"]),
     "half of TLS": ({"TLS_CERT_FILE": "certificate.pem"}, ["TLS_KEY_FILE"]),
-    "PostgreSQL": ({"DATABASE_URL": "postgres://u:canary-database-password@db/telegate"}, ["DATABASE_URL"]),
+    "PostgreSQL": (
+        {"DATABASE_URL": "postgres://u:canary-database-password@db:port/telegate"},
+        ["DATABASE_URL"],
+    ),
     "a certificate that is none": (
         {"TLS_CERT_FILE": "permissions.yaml", "TLS_KEY_FILE": "permissions.yaml"},
         ["TLS_CERT_FILE"],

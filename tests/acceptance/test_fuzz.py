@@ -146,7 +146,7 @@ FULL_MESSAGE: Json = message(
     protect=False,
     preview=True,
     expires_in=60,
-    on_unknown="report",
+    on_unknown="resend",
     metadata={"build": "1234"},
 )
 FULL_QUESTION: Json = question(

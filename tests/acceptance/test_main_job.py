@@ -53,6 +53,7 @@ async def test_the_tap_of_a_person_is_the_response_of_the_waiting_request(
         "created_at": "",
         "updated_at": "",
         "expires_at": "",
+        "not_before": None,
         "answer": answer,
         "answers": [answer],
         "error": None,

@@ -218,7 +218,7 @@ async def test_patch_edits_text_markup_and_buttons(gate: Gate, service: Service)
     assert await service.task(edit["id"]) == edit
 
 
-async def test_an_edit_that_changes_nothing_is_success(gate: Gate, service: Service) -> None:
+async def test_f10_an_edit_that_changes_nothing_is_success(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await sent_task(service, message(ada, "Same"))
     edit = await service.call("PATCH", f"/v1/messages/{task['id']}", {"text": "Same"})

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FIELDS_OF_BOTH: list[tuple[Json, str]] = [
     ({"attachments": [{"kind": "photo", "url": "https://example.com/a.png"}]}, "/attachments"),
     ({"callback": {"url": "https://ci.example.com/telegram"}}, "/callback"),
-    ({"on_unknown": "resend"}, "/on_unknown"),
 ]
 FIELDS_OF_QUESTIONS: list[tuple[Json, str]] = [
     ({"exclude": [815]}, "/exclude"),
@@ -67,7 +66,6 @@ ROUTES = [
     ("POST", "/v1/broadcasts"),
     ("GET", "/v1/commands/events"),
     ("POST", "/v1/commands/cmd_01K3ZQ8T7M9V5B2N4C6D8F0G1H/replies"),
-    ("POST", "/v1/sweep"),
     ("GET", "/metrics"),
 ]
 PUBLIC_ROUTES = [("GET", "/docs"), ("GET", "/.well-known/telegate.json")]

@@ -155,8 +155,8 @@ async def test_the_command_works_off_what_is_due_where_no_server_runs(open_gate:
         task = await service.asked(question(ada))
         asked = await gate.next_message(ada)
         async with gate.sandbox.down():
-            queued = (await service.send(message(grace), prefer="wait=1")).task(202)
-            assert queued["state"] == "queued"
+            queued = (await service.send(message(grace), prefer="respond-async")).task(202)
+            await service.until(queued["id"], "queued")
             assert await gate.server.terminate() == 0
         hurry(gate, task)
         change(gate.server.database, "UPDATE tasks SET not_before = 0 WHERE id = ?", queued["id"])

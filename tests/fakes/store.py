@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from core.chats import EVERY_CHAT, SOON, ChatNote
 from core.errors import IdempotencyMismatch, StorageUnavailable, TelegateError
 from core.messages import Deletion, Edit
-from core.ports import Idempotency, TaskFilter
+from core.ports import SENDING_GRACE, Idempotency, TaskFilter
 from core.questions import Question
 from core.tasks import (
     DECIDED_STATES,
@@ -24,11 +24,11 @@ from core.tasks import (
     Task,
     TaskState,
 )
-from core.updates import ByMessage, ByToken, Effect, Lookup
+from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 
 Method: TypeAlias = Literal[
     "add", "amend", "find", "page", "final_among", "claim", "abandoned", "overdue", "unclosed",
-    "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats",
+    "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats", "made_by",
 ]  # fmt: skip
 
 KEY_LIFETIME = timedelta(hours=72)
@@ -107,6 +107,11 @@ class MemoryStore:
                     self._keys[_scope(idempotency)] = (idempotency.fingerprint, task.id)
         return (task, True) if stored is None else (stored, False)
 
+    async def made_by(self, idempotency: Idempotency) -> Task | None:
+        """See `core.ports.TaskStore.made_by`."""
+        async with self._transaction("made_by"):
+            return self._made_by(idempotency)
+
     async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
         """See `core.ports.TaskStore.amend`."""
         async with self._transaction("amend"):
@@ -166,7 +171,9 @@ class MemoryStore:
         async with self._transaction("overdue"):
             waiting = self._in(TaskState.QUEUED, TaskState.ASKED)
             over = sorted((task for task in waiting if task.expires_at <= now), key=_expires_at)
-            return [task.id for task in over[:limit]]
+            since = now - SENDING_GRACE
+            stuck = [task for task in self._in(TaskState.SENDING) if task.expires_at <= since]
+            return [task.id for task in (*over[:limit], *stuck[:limit])]
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.unclosed`."""
@@ -204,7 +211,10 @@ class MemoryStore:
         async with self._transaction("receive"):
             if update_id in self._updates:
                 return None
-            effect = judge(list(self._look_up(lookup)))
+            found = list(self._look_up(lookup))
+            if not found and isinstance(lookup, ByMessage):
+                found = list(self._look_up(OpenQuestions(lookup.chat)))
+            effect = judge(found)
             for change in effect.changes:
                 self._take(change)
             replies = tuple(self._place(reply) for reply in effect.replies)
@@ -279,7 +289,7 @@ class MemoryStore:
     def _due(self, now: datetime) -> list[Task]:
         """What is queued, due, and the first of its chat; the oldest first."""
         return sorted(
-            (task for task in self._firsts() if _due_at(task) <= now),
+            (task for task in self._firsts() if _due_at(task) <= now < task.expires_at),
             key=_id,
         )
 
@@ -325,6 +335,7 @@ class MemoryStore:
         for task in self.tasks.values():
             if task.state is TaskState.SENDING and task.lease is not None:
                 yield task.lease.until
+                yield task.expires_at + SENDING_GRACE
             if task.state in {TaskState.QUEUED, TaskState.ASKED}:
                 yield task.expires_at
 

@@ -256,12 +256,27 @@ class Gateway:
         )
 
     async def write(
-        self, text: str, *, by: Person = ADA, chat: int | None = None, reply_to: int | None = None
+        self,
+        text: str,
+        *,
+        by: Person = ADA,
+        chat: int | None = None,
+        reply_to: int | None = None,
+        replied_text: str | None = None,
     ) -> TextReceived:
         """Somebody writes something, in his or her own chat or another; returns the update."""
         where = by.id if chat is None else chat
         number = self.world.next_update()
-        written = TextReceived(number, by, where, where == by.id, number + 50_000, text, reply_to=reply_to)
+        written = TextReceived(
+            number,
+            by,
+            where,
+            where == by.id,
+            number + 50_000,
+            text,
+            reply_to=reply_to,
+            replied_text=replied_text,
+        )
         await self.inbox.take(written)
         return written
 

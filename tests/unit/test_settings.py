@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra import setting_table as table
+from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 from infra.settings import Settings, SettingsError, SettingsSource, derive_webhook_secret
 
@@ -49,7 +50,7 @@ def test_two_variables_are_enough_and_the_rest_has_the_documented_defaults() -> 
     assert found.person_roles == {}
     assert found.bind == "127.0.0.1:8080"
     assert (found.trusted_proxies, found.tls, found.processes, found.shutdown_grace) == (0, None, 1, 10)
-    assert found.database_path == Path("data/telegate.db")
+    assert found.database == Path("data/telegate.db")
     assert (found.retention_days, found.max_wait_seconds, found.max_connections) == (30, 25, 12_000)
     assert (found.log_format, found.log_level) == (None, "info")
     assert (found.durability, found.warnings) == ("durable", ())
@@ -151,10 +152,27 @@ def test_a_database_that_is_no_sqlite_file_is_refused(value: str) -> None:
     assert told.startswith("DATABASE_URL must ")
 
 
-@pytest.mark.parametrize("value", ["postgres://u:p@h/d", "postgresql://user:@/db?host=/socket/dir"])
-def test_postgresql_is_refused_as_not_built_yet(value: str) -> None:
-    (told,) = problems(DATABASE_URL=value)
-    assert "PostgreSQL, which is not built yet" in told
+@pytest.mark.parametrize(
+    "value", ["postgres://u:canary-password@h/d", "postgresql://u:canary-password@/db?host=/socket/dir"]
+)
+def test_postgresql_is_durable_everywhere_and_its_password_a_secret(value: str) -> None:
+    found = settings(DATABASE_URL=value, DYNO="web.1", WEB_CONCURRENCY="4")
+    assert isinstance(found.database, PostgresAddress)
+    assert (found.durability, found.processes, found.warnings) == ("durable", 4, ())
+    assert Secret("canary-password") in found.secrets
+    assert "canary" not in repr(found)
+
+
+def test_a_postgresql_address_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://u:canary@h/d\n")
+    found = settings(DATABASE_URL_FILE=str(tmp_path / "url")).database
+    assert found == PostgresAddress.parse("postgresql://u:canary@h/d")
+
+
+def test_a_postgresql_address_that_cannot_be_read_is_told_of_without_its_password() -> None:
+    (told,) = problems(DATABASE_URL="postgresql://u:can@ry@h/d")
+    assert told.startswith("DATABASE_URL cannot be told apart")
+    assert "ry@" not in told
 
 
 @pytest.mark.parametrize("name", ["JWT_JWKS_URL", "JWT_ISSUER"])
@@ -164,11 +182,19 @@ def test_a_setting_of_a_later_version_that_changes_security_is_refused_not_ignor
 
 
 def test_settings_that_only_prepare_later_features_are_told_to_have_no_effect() -> None:
-    found = settings(DELIVERY_SECRET_CI="whsec_canary", DELIVERY_ALLOW_PRIVATE="1", WEBHOOK_HEAL="no")
+    found = settings(DELIVERY_SECRET_CI="whsec_canary", DELIVERY_ALLOW_PRIVATE="1")
     assert found.warnings == tuple(
-        f"{name} has no effect in this version."
-        for name in ("DELIVERY_ALLOW_PRIVATE", "WEBHOOK_HEAL", "DELIVERY_SECRET_CI")
+        f"{name} has no effect in this version." for name in ("DELIVERY_ALLOW_PRIVATE", "DELIVERY_SECRET_CI")
     )
+
+
+def test_a_webhook_is_set_again_only_when_asked_to_and_where_it_belongs() -> None:
+    assert not settings().webhook_heal
+    found = settings(WEBHOOK_HEAL="1", PUBLIC_URL="https://bot.example.com")
+    assert found.webhook_heal
+    assert found.warnings == ()
+    (warning,) = settings(WEBHOOK_HEAL="1").warnings
+    assert warning.startswith("WEBHOOK_HEAL has no effect without PUBLIC_URL")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +289,7 @@ def test_sqlite_runs_one_process_and_says_so() -> None:
     ],
 )
 def test_three_slashes_are_relative_and_four_are_absolute(value: str, path: Path) -> None:
-    assert settings(DATABASE_URL=value).database_path == path
+    assert settings(DATABASE_URL=value).database == path
 
 
 def test_sqlite_on_a_platforms_own_disk_lasts_until_the_next_deploy(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_only_tasks_that_are_final_count_as_final(store: Store) -> None:
     assert set(await store.final_among(ids)) == {task.id for task in final}
 
 
-async def test_ten_thousand_ids_are_looked_at_in_one_call(store: Store) -> None:
+async def test_f36_ten_thousand_ids_are_looked_at_in_one_call(store: Store) -> None:
     task = a_question(TaskState.QUEUED)
     await store.add(task, None)
     await store.amend(task.id, lambda task: Change.to_state(task.cancelled(NOW)))

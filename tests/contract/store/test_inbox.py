@@ -120,11 +120,20 @@ async def test_an_empty_token_finds_nothing(store: Store) -> None:
 
 
 async def test_a_message_finds_its_task_in_its_chat_only(store: Store) -> None:
-    task = a_question(message_ids=(70,))
+    task = a_message(TaskState.SENT, message_ids=(70,))
     await store.add(task, None)
     await store.receive(1, ByMessage(OPS, 70), _Expect([task]))
     await store.receive(2, ByMessage(OPS, 71), _Expect([]))
     await store.receive(3, ByMessage(815, 70), _Expect([]))
+
+
+async def test_a_message_that_no_task_is_known_to_have_finds_the_open_questions_of_its_chat(
+    store: Store,
+) -> None:
+    task = a_question(TaskState.SENDING)
+    for one in (task, a_question(TaskState.EXPIRED), a_question(chat=Chat(815))):
+        await store.add(one, None)
+    await store.receive(1, ByMessage(OPS, 71), _Expect([task]))
 
 
 async def test_open_questions_of_a_chat_come_newest_first(store: Store) -> None:

@@ -51,7 +51,7 @@ def test_whoever_is_refused_is_told_when_the_next_request_passes() -> None:
     assert taken(allowances, rate, 2) == 1
 
 
-def test_one_service_s_requests_do_not_count_for_another() -> None:
+def test_t21_one_service_s_requests_do_not_count_for_another() -> None:
     allowances = Allowances(Seconds())
     assert taken(allowances, Rate(1, 60), 3) == 1
     assert taken(allowances, Rate(1, 60), 3, "billing") == 1

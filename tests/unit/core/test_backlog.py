@@ -6,7 +6,7 @@ from core.backlog import Backlog
 from core.errors import Overloaded, RateLimited
 
 
-def test_a_service_is_refused_when_too_much_of_it_waits_and_others_are_not() -> None:
+def test_t21_a_service_is_refused_when_too_much_of_it_waits_and_others_are_not() -> None:
     backlog = Backlog(30, of_one_service=3, in_all=10)
     for _ in range(3):
         assert backlog.refusal("flood") is None

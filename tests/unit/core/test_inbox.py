@@ -228,6 +228,36 @@ async def test_words_that_reply_to_a_question_answer_it(gateway: Gateway) -> Non
     assert row.decision.choice is None
 
 
+async def test_words_that_reply_to_a_question_before_its_delivery_is_known_answer_it(
+    gateway: Gateway,
+) -> None:
+    hang = Hang(done_first=True)
+    gateway.world.messenger.script(hang)
+    task = await gateway.ask("When?", chat=GROUP, respondents=ANYONE, written=TextInput())
+    await hang.arrived.wait()
+    shown = gateway.world.messenger.last
+    await gateway.write("Friday", by=BEN, chat=GROUP, reply_to=shown.message_id, replied_text=shown.text)
+    row = gateway.row(task)
+    assert (row.state, row.decision and row.decision.text) == (TaskState.ANSWERED, "Friday")
+    assert row.message_ids == (shown.message_id,)
+    hang.release()
+    await gateway.settled()
+    assert gateway.row(task).closed
+
+
+async def test_words_that_reply_to_an_unknown_message_answer_no_question_that_says_something_else(
+    gateway: Gateway,
+) -> None:
+    task = await asked(gateway, "When?", chat=GROUP, respondents=ANYONE, written=TextInput())
+    text = gateway.world.messenger.last.text
+    for replied in ("Something else", None):
+        await gateway.write("Friday", by=BEN, chat=GROUP, reply_to=999, replied_text=replied)
+    assert gateway.row(task).state is TaskState.ASKED
+    await asked(gateway, "When?", chat=GROUP, respondents=ANYONE, written=TextInput())
+    await gateway.write("Friday", by=BEN, chat=GROUP, reply_to=999, replied_text=text)
+    assert gateway.row(task).state is TaskState.ASKED, "Which of the two was meant?"
+
+
 async def test_words_in_a_private_chat_answer_the_only_question_that_waits_for_words(
     gateway: Gateway,
 ) -> None:

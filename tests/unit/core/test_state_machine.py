@@ -367,7 +367,7 @@ class Story(RuleBasedStateMachine):
             check()
         assert all(waiter.request.done() for waiter in self.waiters)
         for gateway in self._processes():
-            assert (len(gateway.room), len(gateway.sender._running)) == (0, 0)
+            assert (len(gateway.room), len(gateway.sender.errands.running)) == (0, 0)
         for task in self.world.store.tasks.values():
             assert task.final, f"{task.id} is {task.state} for ever."
             if task.state in DECIDED_STATES:

@@ -10,8 +10,8 @@ from core.submitting import Submission
 from core.tasks import TaskKind, TaskState
 from core.telling import MessageRequest
 from tests.fakes.formatter import PlainFormatter
-from tests.fakes.messenger import BLOCKED, UNCLEAR, Outcome
-from tests.fakes.world import ADA, BILLING, CI, GROUP, NARROW_CI, Gateway
+from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang, Outcome
+from tests.fakes.world import ADA, BILLING, CI, GROUP, NARROW_CI, Gateway, key
 
 LINKS = ((LinkButton("Log", "https://ci.example/1"),),)
 
@@ -104,6 +104,22 @@ async def test_nobody_corrects_another_service_s_message(gateway: Gateway) -> No
         with pytest.raises(NotFound):
             await gateway.telling.delete(message_id, Submission(BILLING))
     assert gateway.world.messenger.last.text == "Hello"
+
+
+async def test_a_repeated_correction_finds_its_task_whatever_has_become_of_the_message(
+    gateway: Gateway,
+) -> None:
+    gateway.world.messenger.script(Hang())
+    message = await gateway.tell()
+    edit, deletion = (Submission(CI, 0.0, key(name, route=name)) for name in ("edit", "delete"))
+    edited = await gateway.telling.edit(message.id, Edit("Corrected"), edit)
+    deleted = await gateway.telling.delete(message.id, deletion)
+    await gateway.sender.stop(0)
+    assert gateway.row(message).state is TaskState.UNKNOWN
+    assert (await gateway.telling.edit(message.id, Edit("Corrected"), edit)).id == edited.id
+    assert (await gateway.telling.delete(message.id, deletion)).id == deleted.id
+    with pytest.raises(AlreadyFinal):
+        await gateway.telling.delete(message.id, Submission(CI))
 
 
 async def test_a_question_is_no_message(gateway: Gateway) -> None:

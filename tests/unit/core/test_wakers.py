@@ -105,7 +105,7 @@ async def test_an_empty_room_costs_no_query(deaf: Gateway) -> None:
     assert "final_among" not in deaf.world.store.calls
 
 
-async def test_many_waiters_cost_one_query_each_time(deaf: Gateway) -> None:
+async def test_f36_many_waiters_cost_one_query_each_time(deaf: Gateway) -> None:
     asking = [await asked(deaf, wait=9) for _ in range(30)]
     async with sweeping(deaf):
         await asyncio.gather(*asking)
