@@ -93,6 +93,13 @@ class TaskStore(Protocol):
             The task as it then stands, or None when there is no such task.
         """
 
+    async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
+        """Do what `amend` does with a task that is probably still as it is known here.
+
+        That spares reading it. `judge` may be called twice: with what is known, and, when the task has moved
+        on or the first judgement was None, with what its row says.
+        """
+
     async def find(self, task_id: str, service: str | None = None) -> Task | None:
         """The task, if there is one (and it is this service's, when a service is named)."""
 

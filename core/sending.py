@@ -297,7 +297,7 @@ class Sender:
         def judge(current: Task) -> Change | None:
             return Change(current.in_chat(chat), "migrated") if self._is_ours(current) else None
 
-        current = await self.store.amend(task.id, judge)
+        current = await self.store.advance(task, judge)
         if current is not None and self._is_ours(current):
             await self._attempt(current, has_moved=True)
 
@@ -314,7 +314,7 @@ class Sender:
         def renew(current: Task) -> Change | None:
             return Change(current.leased(lease), "held") if self._is_ours(current) else None
 
-        current = await self.store.amend(task.id, renew)
+        current = await self.store.advance(task, renew)
         return current if current is not None and current.lease == lease else None
 
     async def _say(self, task: Task) -> None:
@@ -342,7 +342,7 @@ class Sender:
             sent = grown.asked(now) if task.kind is TaskKind.QUESTION else grown.sent(now)
             return Change.to_state(sent)
 
-        current = await self.store.amend(task.id, judge)
+        current = await self.store.advance(task, judge)
         if current is not None and last:
             self._tell(current)
         return current
@@ -426,7 +426,7 @@ class Sender:
             tried = current.unclear(failure, attempts, lease)
             return Change(tried, "unclear") if self._is_ours(current) else None
 
-        await self.store.amend(task.id, judge)
+        await self.store.advance(task, judge)
         self.alarm(again)
 
     async def _again(self, task: Task, failure: Failure | None, pause: float, attempts: int) -> None:
@@ -450,7 +450,7 @@ class Sender:
             # An answer may have come meanwhile, or another process may have taken over: then theirs counts.
             return Change.to_state(step(current, now)) if self._is_ours(current) else None
 
-        current = await self.store.amend(task.id, judge)
+        current = await self.store.advance(task, judge)
         if current is not None:
             self._tell(current)
 

@@ -121,6 +121,7 @@ class Task:
         not_before: it is not tried, or not tried again, before this.
         attempts: how often Telegram was tried without being reached.
         closed: whether a decided question's message shows its outcome and lost its buttons.
+        steps: how many steps its row had made when it was read; the first one is that it was stored.
     """
 
     id: str
@@ -145,6 +146,7 @@ class Task:
     not_before: datetime | None = None
     attempts: int = 0
     closed: bool = False
+    steps: int = field(default=1, compare=False)
 
     @property
     def final(self) -> bool:
@@ -186,6 +188,10 @@ class Task:
         # After a restart with a clock that was put right, "now" may be before what was written last.
         updated_at = max(at, self.updated_at)
         return self._changed(**{"state": target, "updated_at": updated_at, "not_before": None, **changes})
+
+    def after_step(self) -> Task:
+        """The same, as its row tells it once one more step is stored."""
+        return self._changed(steps=self.steps + 1)
 
     def waits(self) -> Task:
         """A new task whose turn has not come: an earlier one is not sent yet, or too many are in hand."""

@@ -134,7 +134,7 @@ class SqlDeadlineStore(Rows):
         """See `core.ports.DeadlineStore.unclosed`; the oldest come first."""
         wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), limit))
         rows = await self.database.read(lambda: steps.rows_of(wanted))
-        return [decode(self.bot, row).task for row in rows]
+        return [decode(self.bot, row) for row in rows]
 
     async def next_deadline(self) -> datetime | None:
         """See `core.ports.DeadlineStore.next_deadline`."""
@@ -170,8 +170,8 @@ def _change_all(
     changed: list[Task] = []
     for row in (yield wanted):
         found = decode(bot, row)
-        after = yield from steps.take(bot, at, found, decide(found.task))
-        changed.append(after.task)
+        after = yield from steps.take(bot, at, found, decide(found))
+        changed.append(after)
     return changed
 
 

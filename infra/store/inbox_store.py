@@ -10,7 +10,7 @@ from typing import NamedTuple
 from core.tasks import Task
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import steps
-from infra.store.rows import COLUMNS, Found, decode
+from infra.store.rows import COLUMNS, decode
 from infra.store.steps import Rows
 from infra.store.transactions import Statement, Transaction
 
@@ -65,15 +65,15 @@ def _receive(
     if not (yield Statement(_SEE, seen)):
         return None
     bot, update_id, at = seen
-    found: dict[str, Found] = {}
+    found: dict[str, Task] = {}
     if lookup is not None:
         rows = yield _find(bot, lookup)
         if not rows and isinstance(lookup, ByMessage):
             rows = yield _find(bot, OpenQuestions(lookup.chat))
         for row in rows:
             task = decode(bot, row)
-            found[task.task.id] = task
-    effect = judge([task for task, _ in found.values()])
+            found[task.id] = task
+    effect = judge(list(found.values()))
     for change in effect.changes:
         task_id = change.task.id
         found[task_id] = yield from steps.take(bot, at, found[task_id], change)

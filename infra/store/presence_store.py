@@ -102,7 +102,7 @@ def _take_disarmed(bot: int, now: int, until: int) -> Transaction[Disarmed | Non
     found = yield from steps.find(bot, task_id)
     if found is None:
         raise MovedOn
-    return Disarmed(found.task, Outage(to_time(began), to_time(ended)), tries + 1)
+    return Disarmed(found, Outage(to_time(began), to_time(ended)), tries + 1)
 
 
 def _rearmed(bot: int, at: int, task_id: str) -> Transaction[Task | None]:
@@ -110,9 +110,9 @@ def _rearmed(bot: int, at: int, task_id: str) -> Transaction[Task | None]:
     if found is None:
         return None
     # Only whoever strikes it off the list writes it down, so that the history says it once.
-    if found.task.state is TaskState.ASKED and (yield _strike_off(bot, task_id)):
-        yield from steps.take(bot, at, found, Change(found.task, "rearmed"))
-    return found.task
+    if found.state is TaskState.ASKED and (yield _strike_off(bot, task_id)):
+        yield from steps.take(bot, at, found, Change(found, "rearmed"))
+    return found
 
 
 def _strike_off(bot: int, task_id: str) -> Statement:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -43,13 +43,6 @@ UPDATE tasks SET state = $1, chat = $2, updated_at = $3, expires_at = $4, not_be
 WHERE bot = $12 AND id = $13 AND state = $14 AND steps = $15
 """
 """Takes `encode_step`, then bot, id, and the state and the count of steps that were read."""
-
-
-class Found(NamedTuple):
-    """A task as its row told it, and how many steps it had made."""
-
-    task: Task
-    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +129,10 @@ def encode_step(task: Task) -> tuple[int | str | bytes | None, ...]:
     )
 
 
-def decode(bot: int, row: Row) -> Found:
+def decode(bot: int, row: Row) -> Task:
     """The task that a row of `COLUMNS` tells of."""
     progress = _decode_progress(row[21])
-    task = Task(
+    return Task(
         id=row[0],
         bot=bot,
         kind=_KINDS[row[1]],
@@ -162,8 +155,8 @@ def decode(bot: int, row: Row) -> Found:
         answers=progress.answers,
         decision=progress.decision,
         error=progress.error,
+        steps=row[22],
     )
-    return Found(task, row[22])
 
 
 def _decode_content(kind: str, stored: str) -> Content:

@@ -9,7 +9,7 @@ from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
 from core.ports import Clock
 from core.tasks import Change, Task, TaskState
-from infra.store.rows import COLUMNS, INSERT, UPDATE, Found, decode, encode, encode_step, milliseconds
+from infra.store.rows import COLUMNS, INSERT, UPDATE, decode, encode, encode_step, milliseconds
 from infra.store.transactions import Database, MovedOn, Row, Statement, Transaction
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def find_statement(bot: int, task_id: str, *, for_update: bool = False) -> State
     return Statement(_FIND, (bot, task_id), for_update)
 
 
-def find(bot: int, task_id: str, *, for_update: bool = False) -> Transaction[Found | None]:
+def find(bot: int, task_id: str, *, for_update: bool = False) -> Transaction[Task | None]:
     """Read a task in the course of a transaction."""
     rows = yield find_statement(bot, task_id, for_update=for_update)
     return decode(bot, rows[0]) if rows else None
@@ -107,27 +107,37 @@ def place(bot: int, at: int, task: Task, update_id: int | None = None) -> Transa
     return task
 
 
-def take(bot: int, at: int, found: Found, change: Change) -> Transaction[Found]:
+def take(bot: int, at: int, before: Task, change: Change) -> Transaction[Task]:
     """Store one step of a task that was read in this transaction, with its row of history.
 
     Args:
         bot: the bot's numeric id.
         at: the time in milliseconds since 1970, for the history.
-        found: the task as it was read.
+        before: the task as it was read.
         change: the step.
 
     Raises:
         MovedOn: somebody else made a step in between.
     """
-    before, steps = found
-    task = change.task
-    key = (bot, before.id, before.state.value, steps)
-    if not (yield Statement(UPDATE, encode_step(task) + key)):
+    after = yield from try_step(bot, at, before, change)
+    if after is None:
         raise MovedOn
-    yield _record(bot, at, change, steps + 1)
+    return after
+
+
+def try_step(bot: int, at: int, before: Task, change: Change) -> Transaction[Task | None]:
+    """Store one step of a task that was read at any time; None, and nothing is done, when it has moved on.
+
+    Takes what `take` takes.
+    """
+    task = change.task
+    key = (bot, before.id, before.state.value, before.steps)
+    if not (yield Statement(UPDATE, encode_step(task) + key)):
+        return None
+    yield _record(bot, at, change, before.steps + 1)
     if task.message_ids != before.message_ids:
         yield from _own_messages(bot, task, len(before.message_ids))
-    return Found(task, steps + 1)
+    return task.after_step()
 
 
 def _record(bot: int, at: int, change: Change, seq: int) -> Statement:

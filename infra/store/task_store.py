@@ -49,15 +49,20 @@ class SqlTaskStore(Rows):
         at = self._now()
         return await self._write(lambda: _amend(self.bot, at, task_id, judge))
 
+    async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
+        """See `core.ports.TaskStore.advance`."""
+        at = self._now()
+        return await self._write(lambda: _advance(self.bot, at, known, judge))
+
     async def find(self, task_id: str, service: str | None = None) -> Task | None:
         """See `core.ports.TaskStore.find`."""
         rows = await self.database.read(lambda: steps.rows_of(self._find_statement(task_id, service)))
-        return decode(self.bot, rows[0]).task if rows else None
+        return decode(self.bot, rows[0]) if rows else None
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """See `core.ports.TaskStore.page`."""
         rows = await self.database.read(lambda: steps.rows_of(_page(self.bot, wanted)))
-        return [decode(self.bot, row).task for row in rows[: wanted.limit]], len(rows) > wanted.limit
+        return [decode(self.bot, row) for row in rows[: wanted.limit]], len(rows) > wanted.limit
 
     async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
         """See `core.ports.TaskStore.final_among`; more than 10,000 ids take one query for each 10,000."""
@@ -100,7 +105,7 @@ def _made_before(bot: int, idempotency: Idempotency) -> Transaction[Task | None]
     found = yield from steps.find(bot, task_id)
     if found is None:
         raise MovedOn
-    return found.task
+    return found
 
 
 def _amend(
@@ -109,10 +114,20 @@ def _amend(
     found = yield from steps.find(bot, task_id, for_update=True)
     if found is None:
         return None
-    change = judge(found.task)
+    change = judge(found)
     if change is None:
-        return found.task
-    return (yield from steps.take(bot, at, found, change)).task
+        return found
+    return (yield from steps.take(bot, at, found, change))
+
+
+def _advance(
+    bot: int, at: int, known: Task, judge: Callable[[Task], Change | None]
+) -> Transaction[Task | None]:
+    change = judge(known)
+    after = None if change is None else (yield from steps.try_step(bot, at, known, change))
+    if after is None:
+        after = yield from _amend(bot, at, known.id, judge)
+    return after
 
 
 def _page(bot: int, wanted: TaskFilter) -> Statement:

@@ -159,3 +159,37 @@ async def _by_message(store: Store, message_id: int) -> list[str]:
 
 def _forbid(task: Task) -> Change:
     raise AlreadyFinal("It is too late.", task=task)
+
+
+async def test_a_task_that_is_as_it_is_known_is_advanced_without_being_read(store: Store) -> None:
+    task = a_question(TaskState.SENDING, lease=LEASE)
+    stored, _ = await store.add(task, None)
+    judged: list[Task] = []
+
+    def judge(current: Task) -> Change:
+        judged.append(current)
+        return Change.to_state(current.with_message(later(1), 70).asked(later(1)))
+
+    asked = await store.advance(stored, judge)
+    assert asked is not None
+    assert (asked.state, asked.message_ids, asked.steps) == (TaskState.ASKED, (70,), 2)
+    assert len(judged) == 1
+    assert await store.find(task.id) == asked
+    assert [step.what for step in await history(store, task.id)] == ["sending", "asked"]
+    again = await store.advance(asked, lambda current: Change(current.shown(), "closed"))
+    assert again is not None
+    assert (again.closed, again.steps) == (True, 3)
+
+
+async def test_a_task_that_has_moved_on_is_judged_by_its_row(store: Store) -> None:
+    stored, _ = await store.add(a_question(TaskState.SENDING, lease=LEASE), None)
+    await store.amend(stored.id, lambda task: Change.to_state(task.cancelled(later(1))))
+    judged: list[TaskState] = []
+
+    def judge(current: Task) -> Change | None:
+        judged.append(current.state)
+        return None if current.final else Change.to_state(current.asked(later(2)))
+
+    after = await store.advance(stored, judge)
+    assert (after and after.state, judged) == (TaskState.CANCELLED, [TaskState.SENDING, TaskState.CANCELLED])
+    assert await store.advance(a_question(), lambda _task: None) is None

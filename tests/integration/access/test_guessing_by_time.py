@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ from tests.fakes.world import ADA, BILLING, CI
 from tests.test_architecture import services
 
 HOUSE = Path(__file__).parents[3]
-SECRET = "s3cr3t-of-the-webhook-" + "x" * 42
+SECRET = "s3cr3t-of-the-webhook-" + "x" * 234
+"""As long as Telegram allows (Bot API, setWebhook), so that a leak would be largest."""
 UNKNOWN = "tsk_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 WITH_AN_ID = [endpoint for endpoint in ENDPOINTS if "{id}" in endpoint]
 BODIES = {"PATCH": {"text": "Another text"}, "POST": {"text": "A reply"}}
@@ -44,22 +46,24 @@ SIGNAL = 1_000
 # The secret of the webhook
 
 
-def comparisons(name: re.Pattern[str]) -> Iterator[str]:
-    """Where the program compares something of that name by itself."""
+SECRETIVE = re.compile(r"secret|signature|\bmac\b|digest|token\b", re.IGNORECASE)
+
+
+def comparisons() -> Iterator[str]:
+    """Where the program compares two values of which one sounds secret, and neither is written there."""
     for package in ("core", "handlers", "infra"):
         for path in sorted((HOUSE / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if not isinstance(node, ast.Compare) or not isinstance(
-                    node.ops[0], ast.Eq | ast.NotEq | ast.In
-                ):
-                    continue
-                compared = ast.unparse(node)
-                if name.search(compared):
-                    yield f"{path.relative_to(HOUSE)}: {compared}"
+                if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
+                    sides = (node.left, *node.comparators)
+                    if not any(isinstance(side, ast.Constant) for side in sides):
+                        yield f"{path.relative_to(HOUSE)}: {ast.unparse(node)}"
 
 
 def test_t26_no_secret_and_no_signature_is_compared_but_in_constant_time() -> None:
-    assert list(comparisons(re.compile(r"secret|signature|\bmac\b|digest|token\b", re.IGNORECASE))) == []
+    compared = list(comparisons())
+    assert len(compared) > 50
+    assert [one for one in compared if SECRETIVE.search(one.partition(": ")[2])] == []
 
 
 async def test_t26_the_webhook_s_secret_is_compared_by_compare_digest(
@@ -74,9 +78,9 @@ async def test_t26_the_webhook_s_secret_is_compared_by_compare_digest(
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     knocking = Knocking()
-    for given in (SECRET[:-1], "é" * 64, "x"):
+    for given in (SECRET[:-1], "é" * 128, "x"):
         assert knocking.is_refused(given)
-    assert compared == [SECRET[:-1].encode(), ("é" * 64).encode(), b"x"]
+    assert compared == [SECRET[:-1].encode(), ("é" * 128).encode(), b"x"]
 
 
 class Knocking:
@@ -85,6 +89,7 @@ class Knocking:
     def __init__(self) -> None:
         self._app = build_application(replace(services(), webhook_secret=SECRET.encode()))
 
+    @cache  # noqa: B019 - there is one of these in a test, and few guesses
     def request(self, given: str) -> web.Request:
         headers = {SECRET_HEADER: given}
         return make_mocked_request("POST", "/telegram/webhook", headers=headers, app=self._app)
@@ -97,7 +102,7 @@ class Knocking:
         return False
 
     def nanoseconds(self, given: str) -> int:
-        """How long the refusal takes."""
+        """How long the refusal takes; making the request is not counted."""
         handling = receive_update(self.request(given))
         begun = time.perf_counter_ns()
         try:
@@ -121,14 +126,12 @@ def medians(measure: Callable[[str], int], kinds: Sequence[str]) -> list[float]:
     return [statistics.median(each) for each in times]
 
 
-@pytest.mark.slow
 def test_t26_how_long_a_refusal_takes_does_not_tell_how_much_of_the_secret_was_right() -> None:
     kinds = [wrong_at(0), wrong_at(0), wrong_at(len(SECRET) // 2), wrong_at(len(SECRET) - 1)]
     control, *others = medians(Knocking().nanoseconds, kinds)
     assert max(abs(one - control) for one in others) < SIGNAL, (control, others)
 
 
-@pytest.mark.slow
 def test_t26_a_comparison_that_stops_at_the_first_difference_would_be_noticed() -> None:
     secret = SECRET.encode()
 
