@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
+from typing import Self
 
 from core.tasks import Task
 
@@ -64,6 +67,11 @@ class Bucket:
         """Seconds until the next one may happen; 0 for now."""
         return max(0.0, self._full_at - self.pace.interval * (self.pace.burst - 1) - now)
 
+    def left(self, now: float) -> int:
+        """How many may happen at once now."""
+        ahead = max(0.0, self._full_at - now)
+        return max(0, self.pace.burst - math.ceil(ahead / self.pace.interval))
+
     def spend(self, now: float) -> None:
         """One has happened."""
         self._full_at = max(self._full_at, now) + self.pace.interval
@@ -71,6 +79,41 @@ class Bucket:
     def is_idle(self, now: float) -> bool:
         """Whether it forgets nothing when it is thrown away."""
         return self._full_at <= now
+
+
+@dataclass(slots=True)
+class Place:
+    """A place that is kept for a task on its way to its turn: between two awaits, others come.
+
+    As a context manager it gives the place back, unless that was handed on.
+
+    Args:
+        free: gives it back.
+        is_kept: whether there is one.
+    """
+
+    free: Callable[[], None]
+    is_kept: bool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Let somebody else have it; a second time does nothing."""
+        free, self.free = self.free, _nothing
+        free()
+
+    def handed_on(self) -> Place:
+        """The same place in other hands."""
+        free, self.free = self.free, _nothing
+        return Place(free, self.is_kept)
+
+
+def _nothing() -> None:
+    """Give back what was given back already."""
 
 
 @dataclass(slots=True)
@@ -90,6 +133,7 @@ class Pacer:
     _bot: Bucket | None = None
     _chats: dict[int | str, Bucket] = field(default_factory=dict)
     _waiting: Counter[str] = field(default_factory=Counter)
+    _kept: Counter[str] = field(default_factory=Counter)
     _queues: dict[Urgency, OrderedDict[str, deque[asyncio.Future[None]]]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
@@ -100,16 +144,27 @@ class Pacer:
     @property
     def room(self) -> int:
         """How many more tasks may be taken from the database now."""
-        return max(0, IN_ALL - sum(self._waiting.values()))
+        return max(0, IN_ALL - self._waiting.total() - self._kept.total())
 
     @property
     def has_much_room(self) -> bool:
         """Whether it is worth to take more tasks from the database."""
         return self.room >= IN_ALL // 2
 
-    def has_room_for(self, service: str) -> bool:
-        """Whether a new task of this service may wait for its turn here, and not in the database."""
-        return self._waiting.get(service, 0) < PER_SERVICE
+    def place_for(self, service: str) -> Place:
+        """Keep a place for a new task of this service, if there is one; if not, it waits in the database."""
+        if self._bot is None:
+            return Place(_nothing, is_kept=True)
+        taken = self._waiting.get(service, 0) + self._kept.get(service, 0)
+        if taken >= PER_SERVICE + self._bot.left(self.time()):
+            return Place(_nothing, is_kept=False)
+        self._kept[service] += 1
+        return Place(partial(self._give_back, service), is_kept=True)
+
+    def _give_back(self, service: str) -> None:
+        self._kept[service] -= 1
+        if not self._kept[service]:
+            del self._kept[service]
 
     def delay(self, chat: int | str) -> float:
         """Seconds until this chat likes the next message; 0 for now."""

@@ -15,7 +15,7 @@ from core.drafting import Drafter
 from core.errands import Errands
 from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
-from core.pacing import Pacer, Urgency
+from core.pacing import Pacer, Place, Urgency
 from core.ports import (
     DeadlineStore,
     Formatter,
@@ -58,13 +58,20 @@ class _Grip:
     """A task in this process's hands.
 
     Attributes:
+        place: that was kept for it until it waits for its turn.
         is_calling: whether Telegram may have been asked.
         again: the same task, when it came due once more meanwhile.
     """
 
     task: Task
+    place: Place | None = None
     is_calling: bool = False
     again: Task | None = None
+
+    def leave_place(self) -> None:
+        """Give the place back; from now on it counts as one that waits for its turn, or not at all."""
+        if self.place is not None:
+            self.place.give_back()
 
 
 @dataclass(slots=True)
@@ -103,30 +110,30 @@ class Sender:
             self.errands,
         )
 
-    def take(self, task: Task) -> None:
-        """Take over a new task, just as it was stored."""
+    def take(self, task: Task, place: Place | None = None) -> None:
+        """Take over a new task, just as it was stored, with the place that was kept for it."""
         if task.state is TaskState.SENDING:
-            self.begin(task)
+            self.begin(task, place)
             return
         self.backlog.add(task.service)
         self._followed.add(task.chat.id)
         # What stands before it may be in another process's hands, whose end nobody tells.
         self.alarm(self.drafter.clock.now() + _LOOK_AGAIN)
 
-    def has_room_for(self, service: str) -> bool:
-        """Whether a new task of this service can be performed now; if not, it begins as `queued`."""
-        has_room = self.pacer.has_room_for(service)
-        self.starved = self.starved or not has_room
-        return has_room
+    def place_for(self, service: str) -> Place:
+        """A place for a new task of this service; when none is kept, it has to begin as `queued`."""
+        place = self.pacer.place_for(service)
+        self.starved = self.starved or not place.is_kept
+        return place
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: Task, place: Place | None = None) -> None:
         """Perform a task that is `sending` under this process's lease."""
         grip = self._in_hand.get(task.id)
         if grip is not None:
             # It came due again while its last try is still being put away: that try's end begins it.
             grip.again = task
         else:
-            grip = self._in_hand[task.id] = _Grip(task)
+            grip = self._in_hand[task.id] = _Grip(task, place and place.handed_on())
             self.errands.run(self._perform(grip))
 
     def begin_claimed(self, task: Task) -> None:
@@ -197,6 +204,8 @@ class Sender:
         except BaseException:
             del self._in_hand[grip.task.id]
             raise
+        finally:
+            grip.leave_place()
         del self._in_hand[grip.task.id]
         await self._go_on(grip.task)
 
@@ -229,7 +238,7 @@ class Sender:
         if sleep > LONGEST_SLEEP:
             await self._again(task, task.error, sleep, task.attempts)
             return
-        await self._wait_for_turn(task)
+        await self._wait_for_turn(task, grip)
         # Last of all: while it waited, another one may have been told to wait for longer.
         note = await self._may_call(task)
         held = None if note is None else await self._hold(task, sure=sure)
@@ -242,10 +251,12 @@ class Sender:
             await self._move(held, note.migrated_to)
         grip.is_calling = False
 
-    async def _wait_for_turn(self, task: Task) -> None:
+    async def _wait_for_turn(self, task: Task, grip: _Grip | None = None) -> None:
         sleep = self.pacer.delay(task.chat.id)
         if sleep > 0:
             await asyncio.sleep(sleep)
+        if grip is not None:
+            grip.leave_place()
         await self.pacer.turn(task.chat.id, task.service, Urgency.of(task))
 
     async def _may_call(self, task: Task) -> ChatNote | None:

@@ -110,10 +110,11 @@ class TaskDesk:
 
     async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
         refusal = self.sender.backlog.refusal(task.service)
-        drafted = task if self.sender.has_room_for(task.service) else task.waits()
-        stored, new = await self.store.add(drafted, submission.idempotency, refusal)
-        if new:
-            self.sender.take(stored)
+        with self.sender.place_for(task.service) as place:
+            drafted = task if place.is_kept else task.waits()
+            stored, new = await self.store.add(drafted, submission.idempotency, refusal)
+            if new:
+                self.sender.take(stored, place)
         return stored, new
 
     async def _end(self, task_id: str, judge: Callable[[Task], Change]) -> Task:

@@ -103,6 +103,8 @@ class Crew:
         self._close_spare(0)
         while self._tasks:
             await asyncio.wait(self._tasks)
+        # A connection that was broken off is closed in the loop's next round, which may be its last.
+        await asyncio.sleep(0)
 
     # One connection's work
 

@@ -105,6 +105,8 @@ async def open_line(
         for connection in opened:
             # Not `close`, which waits for an answer: this also happens when there will never be one.
             connection.terminate()
+        # What was broken off is closed in the loop's next round, which may be its last.
+        await asyncio.sleep(0)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests import postgres
 
@@ -28,28 +28,48 @@ class Cable:
     cut_after: bytes | None = None
     cuts: int = 0
     port: int = 0
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         """One connection, from its beginning to its end."""
-        first = await near.readexactly(8)
-        if first == _TLS_REQUEST:
-            back.write(b"S" if self.tls else b"N")
-            if self.tls:
-                await back.start_tls(self.tls)
-            first = b""
-        far, forth = await asyncio.open_connection("127.0.0.1", postgres.server().port)
-        forth.write(first)
-        self._open |= {back, forth}
-        outward = asyncio.create_task(self._pump(near, forth))
-        inward = asyncio.create_task(self._pump(far, back))
-        await asyncio.wait({outward, inward}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (outward, inward):
-            task.cancel()
-        await asyncio.gather(outward, inward, return_exceptions=True)
-        for end in (back, forth):
-            end.close()
-        self._open -= {back, forth}
+        bare = back.transport
+        try:
+            first = await near.readexactly(8)
+            if first == _TLS_REQUEST:
+                back.write(b"S" if self.tls else b"N")
+                if self.tls:
+                    await back.start_tls(self.tls)
+                first = b""
+            far, forth = await asyncio.open_connection("127.0.0.1", postgres.server().port)
+            try:
+                forth.write(first)
+                await self._carry_both_ways(near, back, far, forth)
+            finally:
+                forth.transport.abort()
+        finally:
+            back.transport.abort()
+            bare.abort()
+
+    async def _carry_both_ways(
+        self,
+        near: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        far: asyncio.StreamReader,
+        forth: asyncio.StreamWriter,
+    ) -> None:
+        halves = [
+            asyncio.create_task(self._pump(near, forth)),
+            asyncio.create_task(self._pump(far, back)),
+        ]
+        try:
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+            for end in (back, forth):
+                # What was said last still arrives.
+                with contextlib.suppress(OSError):
+                    await end.drain()
+        finally:
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65_536):
@@ -91,3 +111,5 @@ async def cable(tls: ssl.SSLContext | None = None) -> AsyncIterator[Cable]:
         for task in carried:
             task.cancel()
         await asyncio.gather(*carried, return_exceptions=True)
+        # The ends that were aborted close in the loop's next round.
+        await asyncio.sleep(0)

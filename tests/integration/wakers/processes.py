@@ -130,9 +130,12 @@ class TransactionPooler:
 
     async def cut(self) -> None:
         """Break all connections."""
-        for each in self._connections:
+        broken = list(self._connections)
+        for each in broken:
             each.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*broken, return_exceptions=True)
+        # What was aborted closes in the loop's next round.
+        await asyncio.sleep(0)
 
     async def __aexit__(self, *_error: object) -> None:
         assert self._server is not None
@@ -143,7 +146,15 @@ class TransactionPooler:
     async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         own = asyncio.current_task()
         assert own is not None
+        # Until its very end it is one of those that `cut` waits for.
         self._connections.add(own)
+        own.add_done_callback(self._connections.discard)
+        try:
+            await self._carry(client, to_client)
+        finally:
+            to_client.transport.abort()
+
+    async def _carry(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
         connection = _Pooled(self)
         halves = [
@@ -153,14 +164,11 @@ class TransactionPooler:
         try:
             await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._connections.discard(own)
+            # First of all: whoever cuts the connections may interrupt the waiting below.
+            to_server.transport.abort()
             for half in halves:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)
-            for writer in (to_server, to_client):
-                writer.transport.abort()
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
 
 
 @dataclass(slots=True)

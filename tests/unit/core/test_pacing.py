@@ -28,6 +28,11 @@ def chats() -> Iterator[int]:
     return iter(range(1, 100_000))
 
 
+def has_room(pacer: Pacer, service: str) -> bool:
+    with pacer.place_for(service) as place:
+        return place.is_kept
+
+
 async def used_up(pacer: Pacer, chats: Iterator[int]) -> None:
     """Let the bot make its burst, so that everybody who comes now has to wait."""
     for _ in range(BOT_BURST):
@@ -97,16 +102,37 @@ async def test_a_flood_of_one_service_delays_another_by_one_turn(pacer: Pacer, c
 
 async def test_so_many_wait_in_memory_and_no_more(pacer: Pacer, chats: Iterator[int]) -> None:
     await used_up(pacer, chats)
-    assert (pacer.room, pacer.has_much_room, pacer.has_room_for("ci")) == (IN_ALL, True, True)
+    assert (pacer.room, pacer.has_much_room, has_room(pacer, "ci")) == (IN_ALL, True, True)
     waiting = [asyncio.ensure_future(pacer.turn(next(chats), "ci", MESSAGE)) for _ in range(PER_SERVICE)]
     await asyncio.sleep(0)
-    assert (pacer.room, pacer.has_room_for("ci"), pacer.has_room_for("other")) == (
+    assert (pacer.room, has_room(pacer, "ci"), has_room(pacer, "other")) == (
         IN_ALL - PER_SERVICE,
         False,
         True,
     )
     await asyncio.gather(*waiting)
-    assert (pacer.room, pacer.has_room_for("ci")) == (IN_ALL, True)
+    assert (pacer.room, has_room(pacer, "ci")) == (IN_ALL, True)
+
+
+async def test_places_that_are_kept_are_taken_until_they_are_given_back(
+    pacer: Pacer, chats: Iterator[int]
+) -> None:
+    await used_up(pacer, chats)
+    places = [pacer.place_for("ci") for _ in range(PER_SERVICE + 5)]
+    assert [place.is_kept for place in places] == [True] * PER_SERVICE + [False] * 5
+    assert pacer.room == IN_ALL - PER_SERVICE
+    with places[0] as first:
+        handed = first.handed_on()
+    assert not has_room(pacer, "ci"), "It was handed on, so leaving the block gives nothing back."
+    handed.give_back()
+    handed.give_back()
+    assert has_room(pacer, "ci")
+    assert pacer.room == IN_ALL - PER_SERVICE + 1
+
+
+async def test_a_burst_that_can_go_at_once_needs_nobody_to_wait(pacer: Pacer) -> None:
+    places = [pacer.place_for("ci") for _ in range(BOT_BURST + PER_SERVICE + 1)]
+    assert [place.is_kept for place in places].count(True) == BOT_BURST + PER_SERVICE
 
 
 async def test_who_goes_away_takes_nobody_s_turn(pacer: Pacer, chats: Iterator[int]) -> None:
