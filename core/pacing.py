@@ -136,6 +136,7 @@ class Pacer:
     _kept: Counter[str] = field(default_factory=Counter)
     _queues: dict[Urgency, OrderedDict[str, deque[asyncio.Future[None]]]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
+    _most_chats: int = field(default_factory=lambda: _MOST_CHATS)
 
     def __post_init__(self) -> None:
         if self.per_second > 0:
@@ -184,8 +185,10 @@ class Pacer:
         now = self.time()
         bucket = self._chats.get(chat)
         if bucket is None:
-            if len(self._chats) >= _MOST_CHATS:
+            if len(self._chats) >= self._most_chats:
                 self._chats = {one: kept for one, kept in self._chats.items() if not kept.is_idle(now)}
+                # Looking through all of them pays only once they are twice as many.
+                self._most_chats = max(_MOST_CHATS, 2 * len(self._chats))
             is_private = isinstance(chat, int) and chat > 0
             bucket = self._chats[chat] = Bucket(PRIVATE if is_private else GROUP)
         bucket.spend(now)

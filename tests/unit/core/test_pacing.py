@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -146,8 +147,19 @@ async def test_who_goes_away_takes_nobody_s_turn(pacer: Pacer, chats: Iterator[i
     assert pacer.room == IN_ALL
 
 
-async def test_chats_that_are_quiet_are_forgotten(pacer: Pacer) -> None:
-    pacer = Pacer(10_000, now)
+async def test_chats_that_are_quiet_are_forgotten() -> None:
+    clock = itertools.count()
+    pacer = Pacer(1_000, lambda: float(next(clock)))
     for chat in range(1, 25_000):
         await pacer.turn(chat, "ci", MESSAGE)
-    assert len(pacer._chats) <= 20_001
+    assert len(pacer._chats) <= 10_000
+
+
+async def test_chats_that_are_busy_are_not_looked_through_each_time() -> None:
+    pacer = Pacer(1_000_000, lambda: 0.0)
+    pacer._most_chats = 10
+    for chat in range(1, 11):
+        await pacer.turn(chat, "ci", MESSAGE)
+    assert pacer._most_chats == 10
+    await pacer.turn(11, "ci", MESSAGE)
+    assert pacer._most_chats >= 20
