@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,17 +11,19 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from core.errors import StorageUnavailable
+from core.policy import ChatId
 from core.tasks import Failure
 
 log = logging.getLogger("telegate.chats")
-
-ChatId = int | str
 
 EVERY_CHAT = ""
 """The name under which a note is about the bot as a whole."""
 
 SOON = timedelta(seconds=5)
 """Two chats told to wait within this time mean that the bot as a whole is too fast."""
+
+REFRESH_EVERY = 5.0
+"""Seconds after which a process knows what another one has noted about a chat that it does not call."""
 
 FAIL_FAST = timedelta(minutes=10)
 """So long nobody calls Telegram again for a chat that it cannot reach, unless the person writes."""
@@ -130,6 +133,7 @@ class ChatBook:
 
     async def reached(self, chat: ChatId) -> None:
         """Somebody has written there: whatever kept Telegram from reaching it may be over."""
+        await self.ready()
         known = self._notes.get(chat)
         if known is not None and known.unreachable_until is not None:
             await self.store.forget_chat_unreachable(chat)
@@ -148,20 +152,40 @@ class ChatBook:
         await self._learn((chat,))
 
     def is_same(self, chat: ChatId, other: ChatId) -> bool:
-        """Whether these are one chat: a group and the supergroup that it has become are."""
+        """Whether these are one chat: a group and the supergroup that it has become are.
+
+        Call `ready` before; what another process has learned is known here within `REFRESH_EVERY`.
+        """
         moved = self._notes.get(chat)
         return chat == other or (moved is not None and moved.migrated_to == other)
 
-    async def refresh(self) -> None:
-        """Read everything anew: at the start, and now and then when other processes write too."""
+    async def ready(self) -> None:
+        """Know what earlier processes have noted.
+
+        Raises:
+            StorageUnavailable: it could not be read.
+        """
+        if not self._loaded:
+            await self._refresh()
+
+    async def run(self) -> None:
+        """Learn what other processes note, for as long as this one lives; with nobody else, return."""
+        while self.shared:
+            try:
+                await self._refresh()
+            except StorageUnavailable as error:
+                log.debug("What is noted about chats could not be read: %s", error.detail)
+            await asyncio.sleep(REFRESH_EVERY)
+
+    async def _refresh(self) -> None:
         await self._learn(None)
         self._loaded = True
 
     async def _read(self, chat: ChatId) -> None:
-        if not self._loaded:
-            await self.refresh()
-        elif self.shared:
+        if self.shared and self._loaded:
             await self._learn((chat, EVERY_CHAT))
+        else:
+            await self.ready()
 
     async def _learn(self, chats: Collection[ChatId] | None) -> None:
         found: Mapping[ChatId, ChatNote] = {note.chat: note for note in await self.store.chat_notes(chats)}

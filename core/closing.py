@@ -12,7 +12,7 @@ from core.drafting import Drafter
 from core.errands import Errands
 from core.pacing import Pacer, Urgency
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, TaskStore, Unclear
-from core.rendering import closing_part, parts_of
+from core.rendering import closing_part, last_messages
 from core.tasks import Change, Task
 from core.updates import Notice
 
@@ -60,8 +60,7 @@ class Closer:
 
     async def _show_outcome(self, task: Task) -> None:
         part = closing_part(task, self.formatter)
-        first = len(parts_of(task, self.formatter, self.drafter.identity.keys[-1])) - 1
-        for message_id in task.message_ids[first:]:
+        for message_id in last_messages(task, self.formatter, self.drafter.identity.keys[-1]):
             await self._wait_for_pause(task.chat.id)
             await self.pacer.turn(task.chat.id, task.service, Urgency.PRESS)
             await self._close_message(task, message_id, part)

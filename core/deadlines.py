@@ -74,7 +74,7 @@ class Timekeeper:
         done = 0
         more = True
         while more:
-            some, more = await _to_its_end(self._sweep_once())
+            some, more = await _uninterrupted(self._sweep_once())
             done += some
         return done
 
@@ -144,7 +144,7 @@ class Timekeeper:
         return self.sender.drafter.clock.now()
 
 
-async def _to_its_end(work: Coroutine[object, object, T]) -> T:
+async def _uninterrupted(work: Coroutine[object, object, T]) -> T:
     """Await it, and on cancellation still let it end: what was taken from the database must be begun."""
     running = asyncio.ensure_future(work)
     try:

@@ -67,6 +67,7 @@ class Inbox:
             case Ignored():
                 log.debug("An update means nothing to us: %s", update.reason, extra={"action": "ignored"})
             case ButtonPressed():
+                await self.sender.chats.ready()
                 data = ButtonData.unpack(update.data)
                 lookup = None if data is None else ByToken(data.token)
                 await self._receive(update.update_id, lookup, lambda tasks: self._press(update, data, tasks))

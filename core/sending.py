@@ -154,8 +154,7 @@ class Sender:
             self.errands.run(self._give_up(task, over))
         elif task.may_be_repeated and task.lease is not None:
             # It may stand in the chat already, so whatever comes now, it has not certainly failed.
-            doubt = task.error if task.error is not None and task.in_doubt else _LOST
-            self.begin(task.unclear(doubt, task.attempts, task.lease))
+            self.begin(task.unclear(_doubt(task), task.attempts, task.lease))
         else:
             self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, _LOST)))
 
@@ -180,7 +179,7 @@ class Sender:
             if not grip.is_calling:
                 await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
             elif task.may_be_repeated:
-                await self._again_in_doubt(task, task.error or _LOST, 0.0, task.attempts)
+                await self._again_in_doubt(task, _doubt(task), 0.0, task.attempts)
             else:
                 await self._store(task, lambda current, now: current.unknown(now, _LOST))
         except StorageUnavailable as error:
@@ -482,7 +481,12 @@ _LOOK_AGAIN = timedelta(seconds=1)
 
 def over(task: Task, now: datetime) -> Task:
     """What becomes of a task whose time is over, and of which nobody knows whether it was delivered."""
-    return task.expired(now) if task.is_question else task.unknown(now, task.error or _LOST)
+    return task.expired(now) if task.is_question else task.unknown(now, _doubt(task))
+
+
+def _doubt(task: Task) -> Failure:
+    """Why nobody knows whether it was delivered; that an earlier try certainly did not is no reason."""
+    return task.error if task.error is not None and task.in_doubt else _LOST
 
 
 def _pause(attempts: int) -> float:

@@ -19,7 +19,7 @@ from core.allowance import Allowances
 from core.asking import Asking
 from core.attending import Attending
 from core.backlog import Backlog
-from core.chats import ChatBook
+from core.chats import EVERY_CHAT, ChatBook
 from core.deadlines import Timekeeper, forget_finished
 from core.drafting import Drafter
 from core.errors import StorageUnavailable
@@ -208,6 +208,7 @@ class Gateway:
             "keeping deadlines": self.timekeeper.run,
             "re-arming questions": self.rearming.run,
             "carrying hints": self.waker.run,
+            "learning about chats": self.chats.run,
             "sweeping the waiting room": partial(sweep_waiting_room, self.store, self.room, self.waker),
             "watching the policy file": self.policy.watch,
             "watching the webhook": self.watch.run,
@@ -260,6 +261,7 @@ class Gateway:
             database = error.detail
         checks = {
             "clock": self.skew.clock,
+            "sending": await self._pause_in_words() if database == "ok" else "ok",
             "database": database,
             "hints": self.waker.trouble or "ok",
             "policy": "ok" if self.policy.last_error is None else "The newest permissions.yaml is refused.",
@@ -269,6 +271,12 @@ class Gateway:
         if self.draining:
             checks["process"] = "It is shutting down."
         return Readiness(database == "ok" and not self.draining, checks, len(self.room))
+
+    async def _pause_in_words(self) -> str:
+        end = await self.chats.pause_end(EVERY_CHAT, self.drafter.clock.now())
+        if end is None:
+            return "ok"
+        return f"Telegram asks for fewer calls: nothing is sent before {end:%H:%M:%S} UTC. It is sent then."
 
     async def drain(self, _app: web.Application) -> None:
         """Let every waiting request answer now: with its answer, or with 202 and where to look."""

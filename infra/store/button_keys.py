@@ -26,18 +26,7 @@ class StoredKeys(Sequence[ButtonKey]):
         rows = yield _KEYS
         self._known = tuple(ButtonKey(*row) for row in rows)
 
-    @property
-    def are_known(self) -> bool:
-        """Whether the database has told them."""
-        return self._known is not None
-
-    @property
-    def known(self) -> tuple[ButtonKey, ...]:
-        """The keys.
-
-        Raises:
-            StorageUnavailable: the database was not reached so far.
-        """
+    def _told(self) -> tuple[ButtonKey, ...]:
         if self._known is None:
             raise StorageUnavailable("The database was not reached so far. Try again.", retry_after=3)
         return self._known
@@ -49,7 +38,7 @@ class StoredKeys(Sequence[ButtonKey]):
     def __getitem__(self, index: slice) -> Sequence[ButtonKey]: ...
 
     def __getitem__(self, index: int | slice) -> ButtonKey | Sequence[ButtonKey]:
-        return self.known[index]
+        return self._told()[index]
 
     def __len__(self) -> int:
-        return len(self.known)
+        return len(self._told())

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from core.chats import EVERY_CHAT, SOON, ChatId, ChatNote
+from core.chats import EVERY_CHAT, SOON, ChatNote
+from core.policy import ChatId
 from core.tasks import Failure
 from infra.store import steps
 from infra.store.rows import milliseconds, to_time

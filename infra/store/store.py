@@ -42,20 +42,13 @@ class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPres
         super().__init__(database, bot, clock)
         self._keys = keys
 
-    @classmethod
-    async def over(cls, database: Database, bot: int, clock: Clock | None = None) -> Store:
-        """The store of this bot in an open database; without a clock, the system's counts."""
-        keys = StoredKeys()
-        await database.read(keys.read)
-        return cls(database, bot, clock or SystemClock(), keys)
-
     def button_keys(self) -> Sequence[ButtonKey]:
         """The keys that sign button data; the last one signs, the others are still believed.
 
         They may be read from the database later than this is called: until then, to use them raises
         `StorageUnavailable`.
         """
-        return self._keys.known if self._keys.are_known else self._keys
+        return self._keys
 
     async def check(self) -> None:
         """Return when the database answers.

@@ -54,8 +54,12 @@ async def test_f2_two_chats_told_to_wait_make_the_whole_bot_wait(gate: Gate, ser
     for each in (ada, grace):
         told = (await service.send(message(each), prefer="respond-async")).task(202)
         await service.until(told["id"], "queued")
+    told = await gate.request("GET", "/readyz")
+    assert (told.status, told.document["ready"]) == (200, True)
+    assert "nothing is sent before" in told.document["checks"]["sending"]
     accepted = (await service.send(message(alan), prefer="respond-async")).task(202)
     await service.until(accepted["id"], "sent")
     refused = [gate.sandbox.calls.of("sendMessage", each.id)[0] for each in (ada, grace)]
     call = gate.sandbox.calls.of("sendMessage", alan.id)[0]
     assert call.monotonic - max(each.monotonic for each in refused) >= 2.9
+    assert (await gate.request("GET", "/readyz")).document["checks"]["sending"] == "ok"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -324,6 +325,18 @@ class Gateway:
     async def sweep_room(self) -> None:
         """Look once for hints that got lost, as each process does every two seconds."""
         self.room.wake(await self.world.store.final_among(self.room.task_ids))
+
+    @asynccontextmanager
+    async def keeping_deadlines(self) -> AsyncIterator[None]:
+        """Let the timekeeper run while the block lasts."""
+        keeping = asyncio.create_task(self.timekeeper.run())
+        try:
+            yield
+            assert not keeping.done(), "The timekeeper has stopped."
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await self.sender.stop(0)
 
     async def crash(self) -> None:
         """End as `kill -9` does: nothing more is sent or stored, and nobody is told."""

@@ -16,6 +16,7 @@ from core.questions import Option, Person, Question, Respondents, TextInput
 from core.tasks import Change, Lease, Task, TaskKind, TaskState
 from core.updates import Effect, Notice
 from infra.store import Store
+from infra.store.button_keys import StoredKeys
 from infra.store.steps import rows_of
 from infra.store.transactions import Database, Row, Statement, Transaction
 
@@ -35,6 +36,13 @@ class StoppedClock:
 
     def now(self) -> datetime:
         return NOW
+
+
+async def store_over(database: Database, bot: int = BOT) -> Store:
+    """A store in a database that is open already."""
+    keys = StoredKeys()
+    await database.read(keys.read)
+    return Store(database, bot, StoppedClock(), keys)
 
 
 def later(seconds: float) -> datetime:

@@ -23,6 +23,7 @@ from tests.contract.store.samples import (
     a_question,
     ask,
     history,
+    store_over,
 )
 
 
@@ -78,7 +79,7 @@ async def test_a_key_counts_for_its_service_and_route_only(store: Store, other: 
 
 
 async def test_two_bots_in_one_database_do_not_see_each_other(store: Store) -> None:
-    other = await Store.over(store.database, BOT + 1)
+    other = await store_over(store.database, BOT + 1)
     task = a_question()
     await store.add(task, a_key())
     _, new = await other.add(a_question(bot=BOT + 1), a_key())
@@ -95,7 +96,7 @@ async def test_a_task_can_be_added_with_the_messages_it_has(store: Store) -> Non
 
 
 async def test_a_key_that_another_process_uses_at_the_same_time_makes_no_second_task(store: Store) -> None:
-    unlucky = await Store.over(Unlucky(store.database, "INSERT INTO idempotency", times=1), BOT)
+    unlucky = await store_over(Unlucky(store.database, "INSERT INTO idempotency", times=1), BOT)
     task = a_question()
     assert await unlucky.add(task, a_key()) == (task, True)
     assert await ask(store, "SELECT COUNT(*) FROM tasks") == [(1,)]
@@ -104,12 +105,12 @@ async def test_a_key_that_another_process_uses_at_the_same_time_makes_no_second_
 async def test_a_key_whose_task_is_just_being_forgotten_is_looked_at_again(store: Store) -> None:
     task = a_question()
     await store.add(task, a_key())
-    unlucky = await Store.over(Unlucky(store.database, "SELECT id, kind", times=1), BOT)
+    unlucky = await store_over(Unlucky(store.database, "SELECT id, kind", times=1), BOT)
     assert await unlucky.add(a_question(), a_key()) == (task, False)
 
 
 async def test_who_always_comes_second_is_told_to_try_again(store: Store) -> None:
-    unlucky = await Store.over(Unlucky(store.database, "INSERT INTO idempotency", times=1_000), BOT)
+    unlucky = await store_over(Unlucky(store.database, "INSERT INTO idempotency", times=1_000), BOT)
     with pytest.raises(StorageUnavailable) as refusal:
         await unlucky.add(a_question(), a_key())
     assert refusal.value.retry_after == 3

@@ -27,6 +27,7 @@ from tests.contract.store.samples import (
     ask,
     history,
     later,
+    store_over,
 )
 
 
@@ -102,7 +103,7 @@ async def test_a_step_on_a_row_that_moved_on_is_judged_again(store: Store) -> No
         judged.append(task)
         return Change.to_state(task.asked(later(1)))
 
-    unlucky = await Store.over(Unlucky(store.database, "UPDATE tasks", times=2), BOT)
+    unlucky = await store_over(Unlucky(store.database, "UPDATE tasks", times=2), BOT)
     await unlucky.amend(task.id, judge)
     assert judged == [task] * 3
     assert [step.what for step in await history(store, task.id)] == ["sending", "asked"]

@@ -9,7 +9,7 @@ import pytest
 from core.tasks import TaskState
 from core.updates import Effect
 from infra.store import Store
-from tests.contract.store.samples import BOT, NOW, a_key, a_message, a_question, ask, do
+from tests.contract.store.samples import BOT, NOW, a_key, a_message, a_question, ask, do, store_over
 
 DAY = timedelta(days=1)
 TABLES = ("tasks", "history", "messages", "idempotency")
@@ -75,7 +75,7 @@ async def test_what_was_set_aside_goes_with_finished_tasks(store: Store) -> None
 
 async def test_another_bot_s_rows_stay(store: Store) -> None:
     await store.add(a_message(TaskState.SENT), None)
-    other = await Store.over(store.database, BOT + 1)
+    other = await store_over(store.database, BOT + 1)
     assert await other.forget(NOW + 31 * DAY, NOW + DAY, 100) == 0
 
 

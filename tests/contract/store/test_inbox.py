@@ -25,6 +25,7 @@ from tests.contract.store.samples import (
     history,
     later,
     press,
+    store_over,
 )
 
 
@@ -100,7 +101,7 @@ async def test_two_steps_of_one_task_in_one_update_are_both_stored(store: Store)
 async def test_an_update_on_a_row_that_moved_on_is_judged_again(store: Store) -> None:
     task = a_question()
     await store.add(task, None)
-    unlucky = await Store.over(Unlucky(store.database, "UPDATE tasks", times=2), BOT)
+    unlucky = await store_over(Unlucky(store.database, "UPDATE tasks", times=2), BOT)
     await unlucky.receive(1, ByToken(task.token), press)
     assert [step.what for step in await history(store, task.id)] == ["asked", "answered"]
     assert await ask(store, "SELECT COUNT(*) FROM updates") == [(1,)]
@@ -149,7 +150,7 @@ async def test_open_questions_of_a_chat_come_newest_first(store: Store) -> None:
 @pytest.mark.parametrize("lookup", [ByToken(b"t" * 12), ByMessage(OPS, 70), OpenQuestions(OPS)])
 async def test_another_bot_finds_nothing(store: Store, lookup: Lookup) -> None:
     await store.add(a_question(token=b"t" * 12, message_ids=(70,)), None)
-    other = await Store.over(store.database, BOT + 1)
+    other = await store_over(store.database, BOT + 1)
     await other.receive(1, lookup, _Expect([]))
     assert await store.receive(1, None, _Expect([])) == Effect()
 

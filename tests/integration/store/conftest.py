@@ -9,7 +9,7 @@ import pytest
 
 from infra.store import Store
 from infra.store.sqlite import SqliteDatabase
-from tests.contract.store.samples import BOT
+from tests.contract.store.samples import BOT, store_over
 
 
 @pytest.fixture
@@ -33,4 +33,4 @@ async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
 
 @pytest.fixture
 async def store(database: SqliteDatabase) -> Store:
-    return await Store.over(database, BOT)
+    return await store_over(database, BOT)

@@ -28,6 +28,7 @@ from tests.contract.store.samples import (
     a_question,
     ask,
     do,
+    store_over,
 )
 from tests.integration.store.gate import LIMIT, Gate
 
@@ -156,7 +157,7 @@ async def test_a_caller_who_went_away_is_served_and_nobody_else_notices(
 
 async def test_more_than_may_wait_is_refused_at_once(path: Path) -> None:
     database = await SqliteDatabase.open(path, lock_wait=0, most_waiting=3)
-    store = await Store.over(database, BOT)
+    store = await store_over(database, BOT)
     async with Gate(database):
         waiting = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -170,7 +171,7 @@ async def test_more_than_may_wait_is_refused_at_once(path: Path) -> None:
 
 async def test_closing_finishes_what_is_queued(path: Path) -> None:
     database = await SqliteDatabase.open(path, lock_wait=0)
-    store = await Store.over(database, BOT)
+    store = await store_over(database, BOT)
     async with Gate(database):
         adding = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(50)]
         await asyncio.sleep(0)
@@ -178,7 +179,7 @@ async def test_closing_finishes_what_is_queued(path: Path) -> None:
     await closing
     assert len(await asyncio.gather(*adding)) == 50
     again = await SqliteDatabase.open(path, lock_wait=0)
-    assert await ask(await Store.over(again, BOT), "SELECT COUNT(*) FROM tasks") == [(50,)]
+    assert await ask(await store_over(again, BOT), "SELECT COUNT(*) FROM tasks") == [(50,)]
     await again.close()
 
 

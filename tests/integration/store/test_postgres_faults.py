@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
@@ -18,11 +18,11 @@ from infra.store.postgres import PostgresDatabase
 from infra.store.postgres_errors import OUTCOME_UNKNOWN, is_weather, translate
 from infra.store.postgres_schema import migrate
 from infra.store.postgres_session import Session
-from infra.store.store import Store
-from infra.store.transactions import Database, Row, Statement, Transaction
+from infra.store.transactions import Database, Statement, Transaction
 from tests import postgres
-from tests.contract.store.samples import BOT, a_key, a_question
+from tests.contract.store.samples import BOT, a_key, a_question, store_over
 from tests.integration.store.postgres_cable import cable
+from tests.integration.store.single import do, only
 
 ENOUGH = 20.0
 """Seconds that anything may take on a busy machine."""
@@ -56,17 +56,6 @@ def server() -> Iterator[postgres.PostgresServer]:
     own = postgres.server()
     yield own
     own.start()
-
-
-def only(sql: str, *params: int | str | bytes | None) -> Callable[[], Transaction[Sequence[Row]]]:
-    def transaction() -> Transaction[Sequence[Row]]:
-        return (yield Statement(sql, params))
-
-    return transaction
-
-
-async def do(database: Database, sql: str, *params: int | str | bytes | None) -> Sequence[Row]:
-    return await database.write(only(sql, *params))
 
 
 def note(text: str, pause: str = "0") -> Callable[[], Transaction[None]]:
@@ -230,7 +219,7 @@ async def test_a_commit_whose_answer_is_lost_is_never_reported_as_done(name: str
     async with cable() as line:
         there = PostgresAddress.parse(postgres.server().tcp_url(name, port=line.port))
         database = PostgresDatabase(there)
-        store = await Store.over(database, BOT)
+        store = await store_over(database, BOT)
         question = a_question()
         line.cut_after = b"COMMIT\x00"
         with pytest.raises(StorageUnavailable) as caught:

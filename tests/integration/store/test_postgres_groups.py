@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
@@ -14,10 +14,10 @@ from core.messages import Chat
 from infra.postgres_address import PostgresAddress
 from infra.store.postgres import PostgresDatabase
 from infra.store.postgres_schema import migrate
-from infra.store.store import Store
-from infra.store.transactions import Database, MovedOn, Row, Statement, Transaction
+from infra.store.transactions import Database, MovedOn, Statement, Transaction
 from tests import postgres
-from tests.contract.store.samples import BOT, LEASE, NOW, StoppedClock, a_message
+from tests.contract.store.samples import LEASE, NOW, a_message, store_over
+from tests.integration.store.single import do, only
 
 COUNT = 40
 PATIENCE = 20.0
@@ -49,17 +49,6 @@ async def other(address: PostgresAddress, database: PostgresDatabase) -> AsyncIt
     await made.check()
     yield made
     await made.close()
-
-
-def only(sql: str, *params: int | str | bytes | None) -> Callable[[], Transaction[Sequence[Row]]]:
-    def transaction() -> Transaction[Sequence[Row]]:
-        return (yield Statement(sql, params))
-
-    return transaction
-
-
-async def do(database: Database, sql: str, *params: int | str | bytes | None) -> Sequence[Row]:
-    return await database.write(only(sql, *params))
 
 
 async def value(database: Database, name: str) -> int:
@@ -228,7 +217,7 @@ async def test_closing_finishes_what_was_asked_for_and_then_takes_no_more(addres
 async def test_two_processes_that_claim_at_once_never_take_the_same_task(
     database: PostgresDatabase, other: PostgresDatabase
 ) -> None:
-    stores = [await Store.over(each, BOT, StoppedClock()) for each in (database, other)]
+    stores = [await store_over(each) for each in (database, other)]
     tasks = [a_message(not_before=NOW, chat=Chat(815 + number)) for number in range(60)]
     await asyncio.gather(*(stores[0].add(task, None) for task in tasks))
     claims = await asyncio.gather(*(stores[n % 2].claim(NOW, LEASE, 5) for n in range(20)))
@@ -241,7 +230,7 @@ async def test_two_processes_that_claim_at_once_never_take_the_same_task(
 async def test_a_claim_passes_over_what_another_process_works_on(
     database: PostgresDatabase, address: PostgresAddress
 ) -> None:
-    store = await Store.over(database, BOT, StoppedClock())
+    store = await store_over(database)
     tasks = [a_message(not_before=NOW, chat=Chat(815 + number)) for number in range(3)]
     for task in tasks:
         await store.add(task, None)

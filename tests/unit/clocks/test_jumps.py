@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import pytest
@@ -118,21 +117,10 @@ async def test_f33_what_people_read_comes_from_the_same_clock(
     assert after.created_at - before.created_at == timedelta(seconds=1)
 
 
-@asynccontextmanager
-async def running(gateway: Gateway) -> AsyncIterator[None]:
-    keeping = asyncio.create_task(gateway.timekeeper.run())
-    try:
-        yield
-        assert not keeping.done(), "The timekeeper has stopped."
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-
-
 async def test_after_an_hour_of_sleep_what_came_due_is_done_within_one_nap(
     machine: Machine, world: World, gateway: Gateway
 ) -> None:
-    async with running(gateway):
+    async with gateway.keeping_deadlines():
         world.messenger.script(later(40))
         waiting = await gateway.tell(chat=815)
         asked = await gateway.ask(chat=816, expires_in=1800)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from core.chats import FAIL_FAST, ChatBook
+from core.chats import FAIL_FAST, REFRESH_EVERY, ChatBook
 from core.tasks import Failure
 from tests.fakes.clock import START
 from tests.fakes.store import MemoryStore
@@ -75,6 +76,29 @@ async def test_a_chat_that_cannot_be_reached_is_left_alone_for_ten_minutes() -> 
     assert (await chats.note(ADA.id)).reason_not_to_call(START) == GONE
     await chats.reached(ADA.id)
     assert (await chats.note(ADA.id)).reason_not_to_call(START) is None
+
+
+async def test_whoever_writes_is_reachable_again_although_another_process_has_noted_that_it_was_not() -> None:
+    store = MemoryStore()
+    await book(store).unreachable(ADA.id, START, GONE)
+    await book(store).reached(ADA.id)
+    assert (await book(store).note(ADA.id)).reason_not_to_call(START) is None
+
+
+async def test_a_process_learns_what_others_note_without_calling_the_chat() -> None:
+    store = MemoryStore()
+    chats = book(store, shared=True)
+    learning = asyncio.create_task(chats.run())
+    await chats.ready()
+    await book(store).moved(GROUP, -1009)
+    store.down = True
+    await asyncio.sleep(REFRESH_EVERY + 1)
+    assert not chats.is_same(GROUP, -1009)
+    store.down = False
+    await asyncio.sleep(REFRESH_EVERY + 1)
+    assert chats.is_same(GROUP, -1009)
+    learning.cancel()
+    await book(store).run()
 
 
 async def test_a_group_and_its_supergroup_are_one_chat() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,18 +22,6 @@ class LoopClock(HandClock):
 
     def now(self) -> datetime:
         return super().now() + timedelta(seconds=asyncio.get_running_loop().time())
-
-
-@asynccontextmanager
-async def running(gateway: Gateway) -> AsyncIterator[None]:
-    keeping = asyncio.create_task(gateway.timekeeper.run())
-    try:
-        yield
-        assert not keeping.done(), "The timekeeper has stopped."
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        await gateway.sender.stop(0)
 
 
 def passed(gateway: Gateway) -> float:
@@ -227,14 +214,14 @@ def clocked(world: World) -> Gateway:
 
 
 async def test_it_wakes_when_a_question_expires(clocked: Gateway) -> None:
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         task = await clocked.ask(expires_in=60, wait=3600)
     assert task.state is TaskState.EXPIRED
     assert 60 <= passed(clocked) < 61
 
 
 async def test_it_wakes_for_a_try_that_is_due_sooner_than_it_meant_to(clocked: Gateway) -> None:
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await turns()
         clocked.world.messenger.script(NOT_REACHED)
         task = await clocked.tell(wait=3600)
@@ -244,7 +231,7 @@ async def test_it_wakes_for_a_try_that_is_due_sooner_than_it_meant_to(clocked: G
 
 async def test_an_alarm_in_the_middle_of_a_look_is_not_slept_through(clocked: Gateway) -> None:
     held = clocked.world.store.hold("next_deadline")
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await held.arrived.wait()
         clocked.world.messenger.script(NOT_REACHED)
         task = await clocked.tell()
@@ -255,7 +242,7 @@ async def test_an_alarm_in_the_middle_of_a_look_is_not_slept_through(clocked: Ga
 
 
 async def test_an_alarm_in_the_middle_of_a_later_look_is_not_slept_through(clocked: Gateway) -> None:
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await turns()
         held = clocked.world.store.hold("next_deadline")
         await held.arrived.wait()
@@ -270,7 +257,7 @@ async def test_an_alarm_in_the_middle_of_a_later_look_is_not_slept_through(clock
 
 async def test_a_task_of_another_process_is_found_without_an_alarm(world: World, clocked: Gateway) -> None:
     other = world.start()
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await turns()
         world.messenger.script(NOT_REACHED)
         task = await other.tell()
@@ -285,7 +272,7 @@ async def test_a_database_that_is_down_is_looked_at_again(
 ) -> None:
     task = await clocked.ask(expires_in=60)
     await clocked.settled()
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await turns()
         clocked.world.store.down = True
         await asyncio.sleep(90)
@@ -305,7 +292,7 @@ async def test_it_is_called_away_without_a_trace(clocked: Gateway) -> None:
 
 
 async def test_with_nothing_to_do_it_looks_now_and_then(clocked: Gateway) -> None:
-    async with running(clocked):
+    async with clocked.keeping_deadlines():
         await asyncio.sleep(60)
     assert 10 <= clocked.world.store.calls["claim"] <= 15
 

@@ -853,6 +853,21 @@ async def test_stopping_lets_go_of_what_takes_too_long_and_its_row_says_so(gatew
     assert [other.row(task).state for task in (question, behind)] == [TaskState.ASKED, TaskState.SENT]
 
 
+async def test_what_is_let_go_of_in_a_call_is_in_doubt_although_it_was_not_reached_before(
+    gateway: Gateway,
+) -> None:
+    hang = Hang()
+    gateway.world.messenger.script(NOT_REACHED, hang)
+    task = await gateway.ask()
+    await gateway.settled()
+    gateway.world.clock.advance(1)
+    await gateway.timekeeper.sweep()
+    await hang.arrived.wait()
+    await gateway.sender.stop(0)
+    row = gateway.row(task)
+    assert (row.state, row.in_doubt) == (TaskState.SENDING, True)
+
+
 async def test_stopping_without_a_database_says_that_its_rows_could_not_be_told(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
