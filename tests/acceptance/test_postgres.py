@@ -184,3 +184,43 @@ async def test_a_database_that_is_too_new_is_refused_in_words(tmp_path: Path) ->
             assert await process.wait() == 3
         assert "Telegate cannot start." in gate.server.log
         assert f"has schema {NEWEST + 1}, but this version of Telegate knows" in gate.server.log
+
+
+async def test_f18_a_rolling_restart_under_load_answers_everything_and_loses_nothing(gate: Gate) -> None:
+    service = gate.service()
+    over = asyncio.Event()
+    told: list[tuple[int, str]] = []
+
+    async def more_is_told() -> None:
+        goal = len(told) + 10
+        await gate.sandbox.wait_for(lambda: len(told) >= goal)
+
+    async def keep_sending() -> None:
+        while not over.is_set():
+            person = gate.person()
+            # As a router does it: a connection of its own for each request.
+            response = await service.send(message(person), headers={"Connection": "close"})
+            told.append((response.status, response.document["id"]))
+
+    async def keep_asking() -> None:
+        while not over.is_set():
+            person = gate.person()
+            asking = gate.begin(service.ask(question(person), headers={"Connection": "close"}))
+            await person.taps(await gate.next_message(person), "Yes")
+            response = await asking
+            told.append((response.status, response.document["id"]))
+
+    loads = [asyncio.create_task(load()) for load in (keep_sending, keep_sending, keep_asking, keep_asking)]
+    try:
+        for _ in range(3):
+            await gate.server.reload()
+            await more_is_told()
+    finally:
+        over.set()
+    await asyncio.gather(*loads)
+    assert {status for status, _ in told} <= {200, 202}
+    for task_id in [task_id for _, task_id in told]:
+        task = await service.until_final(task_id, within=20)
+        assert task["state"] in {"sent", "answered"}, task
+    sends = [call.chat for call in gate.sandbox.calls.of("sendMessage")]
+    assert len(sends) == len(set(sends)), "Nothing was said twice."
