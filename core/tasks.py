@@ -185,7 +185,7 @@ class Task:
     def _to(self, target: TaskState, at: datetime, **changes: object) -> Task:
         if target not in SUCCESSORS[self.state]:
             raise IllegalTransition(self, target)
-        # After a restart with a clock that was put right, "now" may be before what was written last.
+        # Another process's clock, or one that was put right since, may be a little ahead of this one.
         updated_at = max(at, self.updated_at)
         return self._changed(**{"state": target, "updated_at": updated_at, "not_before": None, **changes})
 
@@ -223,7 +223,7 @@ class Task:
         """
         if message_id in self.message_ids:
             return self
-        updated_at = self.updated_at if self.final else at
+        updated_at = self.updated_at if self.final else max(at, self.updated_at)
         message_ids = (*self.message_ids, message_id)
         return self._changed(message_ids=message_ids, updated_at=updated_at, closed=False)
 

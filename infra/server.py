@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -57,6 +58,9 @@ def _plain(status: str, text: str, *headers: str) -> bytes:
     lines = (f"HTTP/1.1 {status}", "Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(text)}")
     return "\r\n".join((*lines, "Connection: close", *headers, "", text)).encode()
 
+
+ARRIVAL_GRACE: Final = 0.5
+"""Seconds that a server which stops waits for requests of clients that have connected already."""
 
 _TOO_SLOW_TEXT = "The request took too long to arrive.\n"
 _TOO_SLOW = _plain("408 Request Timeout", _TOO_SLOW_TEXT)
@@ -203,6 +207,8 @@ class Connection(RequestHandler):
         if self._clock is not None:
             self._clock = None
             self._gateway.forget(self)
+        if self._gateway.is_stopping:
+            self.close()  # after this request, and so its answer tells
 
 
 def _malformed_text(error: HttpProcessingError) -> str:
@@ -220,6 +226,7 @@ class GatewayServer(web.Server):
         refused: connections that were one too many, since the start.
         refusing: of these, the ones that are still being told so.
         timed_out: requests that took too long to arrive, since the start.
+        is_stopping: whether each connection closes after the request that is on its way.
     """
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
@@ -230,6 +237,8 @@ class GatewayServer(web.Server):
         self._sweep_every = min(1.0, limits.header / 10, limits.body / 10)
         self._is_sweeping = False
         self._next_telling = 0.0
+        self.is_stopping = False
+        self._heard: asyncio.Event | None = None
 
     def __call__(self) -> RequestHandler:
         """A protocol for a connection that was just accepted."""
@@ -253,6 +262,22 @@ class GatewayServer(web.Server):
             self.refusing -= 1
         super().connection_lost(handler, exc)
 
+    def pre_shutdown(self) -> None:
+        """Close what is idle; whoever has connected and is about to ask, or in the middle of it, is heard."""
+        self.is_stopping = True
+        for connection in self._connections:
+            if connection not in self._clocks:
+                connection.close()
+
+    async def let_arrive(self, seconds: float) -> None:
+        """Wait for requests that are on their way, for at most so many seconds; nothing comes after them."""
+        if self._clocks:
+            self._heard = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), seconds)
+        for connection in self._clocks:
+            connection.close()
+
     def watch(self, connection: Connection) -> None:
         """Look at this connection's clock from time to time."""
         self._clocks.add(connection)
@@ -263,6 +288,8 @@ class GatewayServer(web.Server):
     def forget(self, connection: Connection) -> None:
         """Look at this connection's clock no more."""
         self._clocks.discard(connection)
+        if self._heard is not None and not self._clocks:
+            self._heard.set()
 
     def tell_refusal(self) -> None:
         """Log that connections are refused, at most every ten seconds."""
@@ -280,7 +307,7 @@ class GatewayServer(web.Server):
     def _sweep(self) -> None:
         now = self._loop.time()
         for connection in [one for one in self._clocks if one.expire(now)]:
-            self._clocks.discard(connection)
+            self.forget(connection)
         self._is_sweeping = bool(self._clocks)
         if self._is_sweeping:
             self._loop.call_later(self._sweep_every, self._sweep)
@@ -302,6 +329,12 @@ class GatewayRunner(web.AppRunner):
         except BaseException:
             await self.cleanup()
             raise
+
+    async def shutdown(self) -> None:
+        """Tell the application that the end has come, then hear those who were about to ask."""
+        await super().shutdown()
+        if isinstance(self.server, GatewayServer):
+            await self.server.let_arrive(ARRIVAL_GRACE)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -192,6 +192,22 @@ def test_the_backlog_is_ours_and_not_aiohttps(start: Start) -> None:
     assert int(shown.stdout.split()[2]) == min(2048, somaxconn)
 
 
+def test_whoever_has_connected_before_the_stop_is_heard_and_answered(start: Start) -> None:
+    server = start()
+    silent, speaking = (socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) for _ in range(2))
+    with silent, speaking:
+        # One that has asked and been answered shows that the two before it were taken in.
+        assert ask(server, "/").startswith("HTTP/1.1 200 ")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("on_shutdown ran")
+        speaking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = read_all(speaking)
+        assert read_all(silent) == "", "It was waited for, but not for ever."
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert "connection: close" in answer.lower()
+    assert server.exit_code() == 0
+
+
 def test_sigterm_while_the_worker_starts_is_not_lost(start: Start) -> None:
     server = start(SHUTDOWN_GRACE="60")
     server.wait_for("Booting worker")

@@ -199,3 +199,10 @@ def test_an_option_is_found_by_its_id_only() -> None:
     assert content.option("deploy") == Option("deploy", "Deploy")
     with pytest.raises(KeyError, match="nothing"):
         content.option("nothing")
+
+
+def test_no_step_is_told_to_be_earlier_than_the_one_before() -> None:
+    earlier = START - timedelta(milliseconds=20)
+    asked = question()
+    assert asked.with_message(earlier, 7).updated_at == asked.updated_at
+    assert asked.asked(earlier).updated_at == asked.updated_at
