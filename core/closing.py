@@ -18,6 +18,9 @@ from core.updates import Notice
 
 log = logging.getLogger("telegate.sending")
 
+PRECEDENCE = 0.002
+"""Seconds that no person notices, in which a service gets its answer: calls to Telegram would hold it up."""
+
 ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
 """Seconds between tries to acknowledge a press; later ones nobody would see, the spinner has gone."""
 
@@ -27,7 +30,11 @@ LONGEST_WAIT = 10.0
 
 @dataclass(slots=True)
 class Closer:
-    """Edits the messages of questions that are over, and acknowledges presses."""
+    """Edits the messages of questions that are over, and acknowledges presses.
+
+    Attributes:
+        precedence: seconds by which a service is told an answer before the chat is.
+    """
 
     store: TaskStore
     messenger: Messenger
@@ -36,6 +43,7 @@ class Closer:
     chats: ChatBook
     pacer: Pacer
     errands: Errands
+    precedence: float = PRECEDENCE
     _closing: set[str] = field(default_factory=set)
 
     def close(self, task: Task) -> None:
@@ -50,6 +58,7 @@ class Closer:
 
     async def _close(self, task: Task) -> None:
         try:
+            await asyncio.sleep(self.precedence)
             shown: tuple[int, ...] = ()
             while shown != task.message_ids:
                 shown = task.message_ids
@@ -81,6 +90,7 @@ class Closer:
             )
 
     async def _acknowledge(self, notice: Notice) -> None:
+        await asyncio.sleep(self.precedence)
         for pause in ACKNOWLEDGEMENT_PAUSES:
             try:
                 await self._wait_for_pause(EVERY_CHAT)

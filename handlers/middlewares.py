@@ -43,7 +43,9 @@ async def identify_requests(request: web.Request, handler: Handler) -> web.Strea
     response.headers["X-Request-Id"] = request_id
     response.headers["Server"] = "telegate"
     if log.isEnabledFor(logging.INFO) and request.path not in PROBED:
-        _log_request(request, response, time.perf_counter() - started)
+        took = time.perf_counter() - started
+        # Somebody waits for the answer, nobody for the line: it is written right after.
+        asyncio.get_running_loop().call_soon(_log_request, request, response, took)
     return response
 
 

@@ -131,6 +131,7 @@ class World:
             Pacer(0, lambda: asyncio.get_running_loop().time()),
             Backlog(0),
         )
+        sender.closer.precedence = 0
         timekeeper = Timekeeper(self.store, self.store, sender)
         sender.alarm = timekeeper.remember
         desk = TaskDesk(self.store, room, sender)

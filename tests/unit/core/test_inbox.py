@@ -15,7 +15,7 @@ from core.questions import Person, Respondents, TextInput
 from core.tasks import Task, TaskState
 from core.updates import ButtonPressed, Ignored, Unreadable
 from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang
-from tests.fakes.world import ADA, BEN, CHANNEL, EVE, GROUP, KEYS, Gateway, World, turns
+from tests.fakes.world import ADA, BEN, CHANNEL, EVE, GROUP, KEYS, Gateway, World, turns, until
 
 ANYONE = Respondents(anyone=True)
 OPERATORS = Respondents(roles=frozenset({"operator"}))
@@ -62,6 +62,18 @@ async def test_the_decided_message_shows_who_chose_what(gateway: Gateway) -> Non
         "Ada L. chose “Deploy” on 22 November 2026 at 10:00 UTC."
     )
     assert gateway.world.messenger.last.buttons == ()
+
+
+async def test_the_service_has_its_answer_before_the_chat_is_told(gateway: Gateway) -> None:
+    waiting = asyncio.create_task(gateway.ask(wait=30))
+    await until(lambda: len(gateway.world.messenger.chat) == 1)
+    gateway.sender.closer.precedence = 0.2
+    await gateway.press("Deploy")
+    assert (await waiting).state is TaskState.ANSWERED
+    await turns()
+    assert gateway.world.messenger.last.buttons
+    await gateway.settled()
+    assert not gateway.world.messenger.last.buttons
 
 
 async def test_a_second_press_is_told_who_was_first_and_changes_nothing(gateway: Gateway) -> None:
