@@ -151,7 +151,7 @@ class VictimServer:
                 sys.executable,
                 *arguments,
                 cwd=self.folder,
-                env=environment(self.settings),
+                env=_unmeasured(environment(self.settings)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -217,3 +217,8 @@ class VictimServer:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _unmeasured(environment: dict[str, str]) -> dict[str, str]:
+    """Other tests measure which lines run; here measuring would only make the servers slow."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}

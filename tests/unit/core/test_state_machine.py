@@ -403,6 +403,7 @@ def _text(task: Task) -> str:
     return getattr(content, "text", "")
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("story", [Story, DeafStory], ids=["prompt hints", "no hints"])
 def test_in_any_story_what_is_promised_holds(story: type[Story]) -> None:
     run_state_machine_as_test(
