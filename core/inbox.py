@@ -100,6 +100,8 @@ class Inbox:
             _log_change(change)
             if change.ends_task:
                 self.sender.ended(change.task)
+            else:
+                self.sender.stepped(change.task)
         if effect.notice is not None:
             self.sender.closer.acknowledge(effect.notice)
         for reply in effect.replies:

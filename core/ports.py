@@ -109,6 +109,9 @@ class TaskStore(Protocol):
     async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
         """Which of these tasks are final, in one query."""
 
+    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
+        """How many steps each of these tasks has made, in one query; what does not exist is left out."""
+
 
 SENDING_GRACE = timedelta(seconds=2)
 """So long after its end a task may still be in the middle of a call to Telegram."""
@@ -315,6 +318,10 @@ class Messenger(Protocol):
         """Answer a button's press, with at most 200 characters; a press that is too old is success."""
 
 
+ANNOUNCED_FOR = 30.0
+"""Seconds for which other processes hint at every step of a task that was announced as followed."""
+
+
 class Waker(Protocol):
     """Carries hints between whoever changes tasks and whoever waits, in all processes."""
 
@@ -325,8 +332,32 @@ class Waker(Protocol):
     def hint(self, task_ids: Iterable[str]) -> None:
         """Say that these tasks may have changed. Never fails, never blocks; may get lost."""
 
-    def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
-        """Call `wake` with the ids of every hint, in the serving loop."""
+    def hint_step(self, task_ids: Iterable[str]) -> None:
+        """Say that these tasks have made a step that is not their last. Otherwise as `hint`.
+
+        It reaches followers alone, and only those other processes where somebody follows the task.
+        """
+
+    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+        """Tell other processes that these tasks are followed here. Never fails, never blocks; may get lost.
+
+        They hint at every step of theirs for a while (`ANNOUNCED_FOR`), so it has to be said again.
+
+        Args:
+            task_ids: of the tasks.
+            again: whether it was announced before. If not, followers are hinted at as soon as all others
+                have heard of it, since a step may have been made in between.
+        """
+
+    def subscribe(
+        self, wake: Callable[[Iterable[str]], None], wake_followers: Callable[[Iterable[str]], None]
+    ) -> None:
+        """Call these with the ids of every hint, in the serving loop.
+
+        Args:
+            wake: for hints at tasks that may be final.
+            wake_followers: for hints at other steps.
+        """
 
     async def missed(self) -> None:
         """Return as soon as hints may have been missed, or `trouble` has begun: look at the rows now.

@@ -139,6 +139,7 @@ class Sender:
     def begin_claimed(self, task: Task) -> None:
         """Perform a task that was taken from the queue; others of its chat may stand behind it."""
         self._followed.add(task.chat.id)
+        self.stepped(task)
         self.begin(task)
 
     def recover(self, task: Task) -> None:
@@ -163,6 +164,10 @@ class Sender:
         self.waker.hint([task.id])
         if task.state in DECIDED_STATES and not task.closed:
             self.closer.close(task)
+
+    def stepped(self, task: Task) -> None:
+        """Tell whoever follows a task that it has made a step that is not its last."""
+        self.waker.hint_step((task.id,))
 
     async def stop(self, grace: float) -> None:
         """Begin nothing more, and let what is being sent end for at most `grace` seconds; then let go of it.
@@ -223,7 +228,7 @@ class Sender:
             if following is None:
                 self._followed.discard(chat)
             else:
-                self.begin(following)
+                self.begin_claimed(following)
         if self.starved and self.pacer.has_much_room:
             self.starved = False
             self.alarm(now)
@@ -309,6 +314,7 @@ class Sender:
 
         current = await self.store.advance(task, judge)
         if current is not None and self._is_ours(current):
+            self.stepped(current)
             await self._attempt(current, has_moved=True)
 
     async def _hold(self, task: Task, *, sure: bool) -> Task | None:
@@ -355,6 +361,8 @@ class Sender:
         current = await self.store.advance(task, judge)
         if current is not None and last:
             self._tell(current)
+        elif current is not None:
+            self.stepped(current)
         return current
 
     async def _edit(self, task: Task, edit: Edit) -> None:
@@ -436,7 +444,8 @@ class Sender:
             tried = current.unclear(failure, attempts, lease)
             return Change(tried, "unclear") if self._is_ours(current) else None
 
-        await self.store.advance(task, judge)
+        current = await self.store.advance(task, judge)
+        self.stepped(task if current is None else current)
         self.alarm(again)
 
     async def _again(self, task: Task, failure: Failure | None, pause: float, attempts: int) -> None:
@@ -467,7 +476,9 @@ class Sender:
     def _tell(self, task: Task) -> None:
         if task.final:
             self.ended(task)
-        elif task.kind is TaskKind.QUESTION:
+            return
+        self.stepped(task)
+        if task.kind is TaskKind.QUESTION:
             self.alarm(task.expires_at)
 
     def _is_ours(self, task: Task) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from core.errands import to_its_end
 from core.errors import AlreadyFinal, NotFound, StorageUnavailable
+from core.following import Following
 from core.policy import Principal
 from core.ports import Idempotency, TaskFilter, TaskStore
 from core.sending import Sender
@@ -79,6 +81,21 @@ class TaskDesk:
         """
         with self.room.seat(task_id) as seat:
             return await self._await_final(await self._read(task_id, service), seat, wait)
+
+    @asynccontextmanager
+    async def follow(self, task_id: str, service: str) -> AsyncIterator[Following]:
+        """One of this service's tasks, to be told of each of its steps.
+
+        Raises:
+            NotFound: this service has no such task.
+            StorageUnavailable: the database cannot tell.
+        """
+        with self.room.follower(task_id) as seat:
+            task = await self._read(task_id, service)
+            if not task.final:
+                # Only now: what was asked for may be no id at all.
+                self.sender.waker.announce([task_id])
+            yield Following(task, seat, self.store)
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """A page of a service's tasks, newest first, and whether there are more."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
 class Seat:
     """One waiter's place; it must be taken before the row is read, so that no hint falls between."""
 
-    __slots__ = ("_future", "_room", "over", "reminder", "task_id")
+    __slots__ = ("_future", "_room", "over", "reminder", "seen", "task_id")
 
     def __init__(self, room: WaitingRoom, task_id: str) -> None:
         self._room = room
@@ -20,6 +20,13 @@ class Seat:
         self.task_id = task_id
         self.over = False
         self.reminder: float | None = None
+        # The count of steps that a follower knows of; whoever waits for the end does not look at it.
+        self.seen = 0
+
+    @property
+    def is_in_closed_room(self) -> bool:
+        """Whether nobody is to wait here any more."""
+        return self._room.closed
 
     def wake(self) -> None:
         """Let the waiter look at its row, now or as soon as it starts to wait."""
@@ -55,6 +62,7 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self._seats: dict[str, set[Seat]] = {}
+        self._followers: dict[str, set[Seat]] = {}
         self._taken = 0
         self._deadlines: list[tuple[float, int, Seat]] = []
         self._order = itertools.count()
@@ -80,6 +88,36 @@ class WaitingRoom:
         finally:
             seat.over = True
             self._leave(seat)
+
+    @property
+    def followed(self) -> Sequence[str]:
+        """The tasks of which somebody wants to know every step."""
+        return list(self._followers)
+
+    @contextmanager
+    def follower(self, task_id: str) -> Iterator[Seat]:
+        """Take a seat to be told of every step of the task, not of its end alone."""
+        with self.seat(task_id) as seat:
+            self._followers.setdefault(task_id, set()).add(seat)
+            try:
+                yield seat
+            finally:
+                self._followers[task_id].discard(seat)
+                if not self._followers[task_id]:
+                    del self._followers[task_id]
+
+    def wake_followers(self, task_ids: Iterable[str]) -> None:
+        """Let everybody who follows one of these tasks look at its row, and nobody who waits for its end."""
+        for task_id in task_ids:
+            for seat in self._followers.get(task_id, ()):
+                seat.wake()
+
+    def wake_unaware(self, steps: Mapping[str, int]) -> None:
+        """Let those followers look whose task has made more steps, by these counts, than they have seen."""
+        for task_id, count in steps.items():
+            for seat in self._followers.get(task_id, ()):
+                if seat.seen != count:
+                    seat.wake()
 
     def wake(self, task_ids: Iterable[str]) -> None:
         """Let everybody who waits for one of these tasks look at its row."""

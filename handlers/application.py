@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from handlers.events import WRITING, abandon_slow_readers
 from handlers.keys import SERVICES, Services
 from handlers.middlewares import MIDDLEWARES
 from handlers.routes import ROUTES
@@ -19,6 +20,8 @@ def build_application(services: Services) -> web.Application:
     app = web.Application(middlewares=MIDDLEWARES)
     app[SERVICES] = services
     app[ROUTE_TABLE] = ROUTES
+    app[WRITING] = set()
+    app.on_shutdown.append(abandon_slow_readers)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)

@@ -62,6 +62,19 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamPace:
+    """How streams of events go on, in seconds.
+
+    Attributes:
+        comment_every: between two signs of life, while there is nothing to tell.
+        patience: after which a reader that takes nothing is dropped.
+    """
+
+    comment_every: float = 15.0
+    patience: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers use, ready made by the composition root.
 
@@ -74,6 +87,7 @@ class Services:
         readiness: asks everything that this process needs.
         clock: tells the time by which tasks come due.
         sweep: works off what is due; returns how much that was.
+        streams: how streams of events go on.
     """
 
     asking: Asking
@@ -90,6 +104,7 @@ class Services:
     clock: Clock
     limits: Limits
     about: About
+    streams: StreamPace = StreamPace()
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -68,6 +68,20 @@ _PREFER: Final[dict[str, Any]] = {
     "description": "How long to hold the request (RFC 7240): `wait=20`, or `respond-async`.",
     "schema": {"type": "string", "examples": ["wait=20", "respond-async"]},
 }
+_LAST_EVENT_ID: Final[dict[str, Any]] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The `id` of the last event that came: what it told is not told again.",
+    "schema": {"type": "string"},
+}
+_EVENTS: Final[dict[str, Any]] = {
+    "200": {
+        "description": "Server-sent events, up to the one that tells a final task. The `data` of each event "
+        "`task` is a TaskDocument in one line.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    "204": {"description": "The task is final, and the client has its last event. Do not come back."},
+}
 
 
 async def tell_description(request: web.Request) -> web.Response:
@@ -139,6 +153,8 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
         yield _IDEMPOTENCY_KEY
     if route.answers is Answers.TASK_LIST:
         yield from _list_parameters()
+    if route.answers is Answers.TASK_EVENTS:
+        yield _LAST_EVENT_ID
 
 
 def _list_parameters() -> Iterable[dict[str, Any]]:
@@ -168,6 +184,8 @@ def _responses(route: Route) -> dict[str, Any]:
 def _good_responses(route: Route) -> dict[str, Any]:
     if route.answers is Answers.NOTHING:
         return {"200": {"description": "Stored."}}
+    if route.answers is Answers.TASK_EVENTS:
+        return _EVENTS.copy()
     model = _MODELS.get(route.answers)
     schema = {"type": "object"} if model is None else {"$ref": _REF.format(model=model)}
     content = {"application/json": {"schema": schema}}
@@ -190,7 +208,7 @@ def _codes_by_status(route: Route) -> dict[int, list[str]]:
             codes |= dict.fromkeys(("forbidden",))
     if route.body is not None:
         codes |= dict.fromkeys(_WITH_BODY)
-    if any(parameter["in"] == "header" for parameter in _parameters(route)):
+    if any(parameter in (_PREFER, _IDEMPOTENCY_KEY) for parameter in _parameters(route)):
         codes |= dict.fromkeys(("malformed",))
     if route.answers is Answers.TASK_LIST:
         codes |= dict.fromkeys(("invalid",))

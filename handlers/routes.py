@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from handlers import enqueueing, messages, openapi, operations, questions, tasks, telegram
+from handlers import enqueueing, events, messages, openapi, operations, questions, tasks, telegram
 from handlers.bodies import EditBody, EnqueueBody, MessageBody, QuestionBody
 from handlers.routing import Answers, Route, refuse_not_built
 
@@ -70,7 +70,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         codes=("not_found", "already_final", "chat_forbidden"),
         tag="tasks",
     ),
-    Route("GET /v1/tasks/{id}/events", refuse_not_built, "Follow a task as server-sent events", tag="tasks"),
+    Route(
+        "GET /v1/tasks/{id}/events",
+        events.follow_task,
+        "Follow a task as server-sent events",
+        Answers.TASK_EVENTS,
+        codes=("not_found",),
+        tag="tasks",
+    ),
     Route("POST /v1/telegram/{method}", refuse_not_built, "Call any Bot API method", tag="telegram"),
     Route("GET /v1/files/{file_id}", refuse_not_built, "Fetch a file that a person sent", tag="telegram"),
     Route("GET /v1/chats", refuse_not_built, "List known chats", tag="telegram"),

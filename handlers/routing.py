@@ -21,6 +21,7 @@ class Answers(Enum):
     NEW_TASK = "the task that the request made"
     TASK = "a task"
     TASK_LIST = "a page of tasks"
+    TASK_EVENTS = "a task, again and again"
     DOCUMENT = "a JSON document"
     NOTHING = "an empty answer"
 

@@ -119,7 +119,7 @@ class Gateway:
         self.formatter = TelegramFormatter()
         self.waker = self.make_waker()
         self.room = WaitingRoom()
-        self.waker.subscribe(self.room.wake)
+        self.waker.subscribe(self.room.wake, self.room.wake_followers)
         self.chats = ChatBook(store, shared=not isinstance(settings.database, Path))
         self.sender = Sender(
             store,

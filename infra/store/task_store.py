@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from core.errors import IdempotencyMismatch, TelegateError
 from core.ports import Idempotency, TaskFilter
@@ -10,7 +10,7 @@ from core.tasks import Change, Task
 from infra.store import steps
 from infra.store.rows import COLUMNS, decode, milliseconds
 from infra.store.steps import Rows
-from infra.store.transactions import MovedOn, Statement, Transaction
+from infra.store.transactions import MovedOn, Row, Statement, Transaction
 
 _FIND_KEY = """
 SELECT fingerprint, task FROM idempotency WHERE bot = $1 AND service = $2 AND route = $3 AND key = $4
@@ -26,6 +26,7 @@ SELECT id FROM tasks
 WHERE bot = $1 AND state IN ('sent', 'answered', 'expired', 'cancelled', 'failed', 'unknown')
   AND id IN ({ids})
 """
+_STEPS = "SELECT id, steps FROM tasks WHERE bot = $1 AND id IN ({ids})"
 # A statement of each size is prepared once; SQLite and PostgreSQL both take 32,766 parameters.
 _SIZES = (1, 10, 100, 1_000, 10_000)
 
@@ -66,7 +67,13 @@ class SqlTaskStore(Rows):
 
     async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
         """See `core.ports.TaskStore.final_among`; more than 10,000 ids take one query for each 10,000."""
-        return await self.database.read(lambda: _final_among(self.bot, sorted(task_ids)))
+        rows = await self.database.read(lambda: _among(_FINAL_OF_SIZE, self.bot, sorted(task_ids)))
+        return [row[0] for row in rows]
+
+    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
+        """See `core.ports.TaskStore.steps_among`; more than 10,000 ids take one query for each 10,000."""
+        rows = await self.database.read(lambda: _among(_STEPS_OF_SIZE, self.bot, sorted(task_ids)))
+        return {row[0]: row[1] for row in rows}
 
     def _find_statement(self, task_id: str, service: str | None) -> Statement:
         if service is None:
@@ -148,22 +155,23 @@ def _page(bot: int, wanted: TaskFilter) -> Statement:
     return Statement(f"{sql} ORDER BY id DESC LIMIT ${len(params)}", tuple(params))
 
 
-def _final_among(bot: int, task_ids: Sequence[str]) -> Transaction[Sequence[str]]:
-    final: list[str] = []
+def _among(sql_of_size: Mapping[int, str], bot: int, task_ids: Sequence[str]) -> Transaction[Sequence[Row]]:
+    found: list[Row] = []
     for start in range(0, len(task_ids), _SIZES[-1]):
-        rows = yield _final_statement(bot, task_ids[start : start + _SIZES[-1]])
-        final.extend(row[0] for row in rows)
-    return final
+        found.extend((yield _statement_of_size(sql_of_size, bot, task_ids[start : start + _SIZES[-1]])))
+    return found
 
 
-def _final_statement(bot: int, task_ids: Sequence[str]) -> Statement:
+def _statement_of_size(sql_of_size: Mapping[int, str], bot: int, task_ids: Sequence[str]) -> Statement:
     size = next(size for size in _SIZES if size >= len(task_ids))
     padding = (task_ids[-1],) * (size - len(task_ids))
-    return Statement(_FINAL_OF_SIZE[size], (bot, *task_ids, *padding))
+    return Statement(sql_of_size[size], (bot, *task_ids, *padding))
 
 
 def _placeholders(size: int) -> Iterator[str]:
     return (f"${number}" for number in range(2, size + 2))
 
 
-_FINAL_OF_SIZE = {size: _FINAL.format(ids=", ".join(_placeholders(size))) for size in _SIZES}
+_FINAL_OF_SIZE, _STEPS_OF_SIZE = (
+    {size: sql.format(ids=", ".join(_placeholders(size))) for size in _SIZES} for sql in (_FINAL, _STEPS)
+)

@@ -18,6 +18,7 @@ class LocalWaker:
 
     def __init__(self) -> None:
         self._wakes: list[Callable[[Iterable[str]], None]] = []
+        self._wakes_of_followers: list[Callable[[Iterable[str]], None]] = []
 
     def hint(self, task_ids: Iterable[str]) -> None:
         """See `core.ports.Waker.hint`."""
@@ -25,9 +26,21 @@ class LocalWaker:
         for wake in self._wakes:
             wake(ids)
 
-    def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
+    def hint_step(self, task_ids: Iterable[str]) -> None:
+        """See `core.ports.Waker.hint_step`."""
+        ids = tuple(task_ids)
+        for wake in self._wakes_of_followers:
+            wake(ids)
+
+    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+        """See `core.ports.Waker.announce`; here everybody hears of every step anyway."""
+
+    def subscribe(
+        self, wake: Callable[[Iterable[str]], None], wake_followers: Callable[[Iterable[str]], None]
+    ) -> None:
         """See `core.ports.Waker.subscribe`."""
         self._wakes.append(wake)
+        self._wakes_of_followers.append(wake_followers)
 
     async def missed(self) -> None:
         """See `core.ports.Waker.missed`; here nothing is, so this never returns."""

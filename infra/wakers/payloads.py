@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 CHANNEL: Final = "telegate_hints"
 """One for all bots and all versions; whoever does not understand a payload ignores it."""
@@ -16,7 +16,9 @@ MOST_IDS: Final = 20
 Source: https://www.postgresql.org/docs/current/sql-notify.html
 """
 
-_KINDS: Final[dict[str, Literal["hints", "echo"]]] = {"hints": "hints", "echo": "echo"}
+Kind: TypeAlias = Literal["hints", "follow", "echo"]
+
+_KINDS: Final[dict[str, Kind]] = {"hints": "hints", "follow": "follow", "echo": "echo"}
 _FEWEST_WORDS = 4
 
 
@@ -25,13 +27,13 @@ class Payload:
     """One notification.
 
     Attributes:
-        kind: `hints` for everybody else, or an `echo` for the sender itself.
+        kind: `hints` for everybody else, the wish to `follow` tasks, or an `echo` for the sender itself.
         bot: the numeric id of the bot whose tasks these are; a database may hold several bots.
         sender: the waker that sent it.
         words: ids of tasks, or the one word that is to come back.
     """
 
-    kind: Literal["hints", "echo"]
+    kind: Kind
     bot: int
     sender: str
     words: tuple[str, ...]
@@ -52,7 +54,7 @@ class Payload:
         return cls(_KINDS[kind], int(rest[0]), rest[1], tuple(rest[2:]))
 
 
-def packed(bot: int, sender: str, task_ids: Iterable[str]) -> list[Payload]:
-    """Hints at these tasks, in as few payloads as they fit."""
+def packed(bot: int, sender: str, task_ids: Iterable[str], kind: Kind = "hints") -> list[Payload]:
+    """What is to be said of these tasks, in as few payloads as they fit."""
     rest = iter(task_ids)
-    return [Payload("hints", bot, sender, ids) for ids in iter(lambda: tuple(islice(rest, MOST_IDS)), ())]
+    return [Payload(kind, bot, sender, ids) for ids in iter(lambda: tuple(islice(rest, MOST_IDS)), ())]

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from core.errors import StorageUnavailable
 from infra.wakers.echo import EchoTest
+from infra.wakers.followed import FollowedElsewhere
 from infra.wakers.line import Connect, Line, NotSent, open_line
 from infra.wakers.local import LocalWaker
 from infra.wakers.outage import Outage
@@ -65,6 +66,9 @@ class PostgresWaker:
         self._rung = asyncio.Event()
         self._missed = asyncio.Event()
         self._unsent: dict[str, None] = {}
+        self._announcing: dict[str, None] = {}
+        self._unheard: set[str] = set()
+        self._elsewhere = FollowedElsewhere()
         self._carrying = False
         self._outage = Outage()
         self._refused = False
@@ -78,15 +82,29 @@ class PostgresWaker:
         """See `core.ports.Waker.hint`."""
         ids = tuple(task_ids)
         self._here.hint(ids)
-        if self._carrying:
-            self._unsent.update(dict.fromkeys(ids))
-            self._rung.set()
-        else:
-            self.dropped += len(ids)
+        self._pass_on(ids)
 
-    def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
+    def hint_step(self, task_ids: Iterable[str]) -> None:
+        """See `core.ports.Waker.hint_step`."""
+        ids = tuple(task_ids)
+        self._here.hint_step(ids)
+        if self._elsewhere:
+            self._pass_on(self._elsewhere.among(ids, _now()))
+
+    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+        """See `core.ports.Waker.announce`."""
+        if self._carrying:
+            ids = dict.fromkeys(task_ids)
+            self._announcing.update(ids)
+            if not again:
+                self._unheard.update(ids)
+            self._rung.set()
+
+    def subscribe(
+        self, wake: Callable[[Iterable[str]], None], wake_followers: Callable[[Iterable[str]], None]
+    ) -> None:
         """See `core.ports.Waker.subscribe`."""
-        self._here.subscribe(wake)
+        self._here.subscribe(wake, wake_followers)
 
     async def missed(self) -> None:
         """See `core.ports.Waker.missed`."""
@@ -108,6 +126,13 @@ class PostgresWaker:
             # A whole deployment must not come back at the same instant.
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - this hides nothing
 
+    def _pass_on(self, task_ids: Sequence[str]) -> None:
+        if self._carrying:
+            self._unsent.update(dict.fromkeys(task_ids))
+            self._rung.set()
+        else:
+            self.dropped += len(task_ids)
+
     async def _connect_and_carry(self) -> None:
         pace = self._pace
         echo = EchoTest(pace.echo_every, pace.limit, next=_now())
@@ -121,6 +146,8 @@ class PostgresWaker:
                 self._carrying = False
                 self.dropped += len(self._unsent)
                 self._unsent.clear()
+                self._announcing.clear()
+                self._unheard.clear()
 
     async def _take_turn(self, line: Line, echo: EchoTest) -> None:
         """Wait until there is something to do, and do it; nobody else uses the line meanwhile."""
@@ -132,6 +159,8 @@ class PostgresWaker:
         word = echo.due(_now())
         hints, self._unsent = self._unsent, {}
         payloads = packed(self._bot, self._sender, hints)
+        payloads += packed(self._bot, self._sender, self._announcing, "follow")
+        self._announcing = {}
         if word is not None:
             payloads.append(Payload("echo", self._bot, self._sender, (word,)))
         if payloads:
@@ -162,6 +191,8 @@ class PostgresWaker:
         is_own = payload.sender == self._sender
         if payload.kind == "echo" and is_own:
             self._hear_echo(echo, payload.words[0])
+        elif payload.kind == "follow":
+            self._hear_of_followers(payload.words, is_own=is_own)
         elif payload.kind == "hints" and not is_own:
             log.debug(
                 "Another process hints at tasks: %d.",
@@ -169,6 +200,15 @@ class PostgresWaker:
                 extra={"action": "hints_received", "tasks": payload.words},
             )
             self._here.hint(payload.words)
+
+    def _hear_of_followers(self, task_ids: Collection[str], *, is_own: bool) -> None:
+        if not is_own:
+            self._elsewhere.heard(task_ids, _now())
+            return
+        # By now the others have heard it, too. What they did before they did not hint at: it is in the row.
+        unheard = self._unheard.intersection(task_ids)
+        self._unheard -= unheard
+        self._here.hint_step(unheard)
 
     def _hear_echo(self, echo: EchoTest, word: str) -> None:
         was_proven = echo.proven

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from core.errors import StorageUnavailable
-from core.ports import TaskStore, Waker
+from core.ports import ANNOUNCED_FOR, TaskStore, Waker
 from core.waiting import WaitingRoom
 
 log = logging.getLogger("telegate.waiting")
@@ -16,12 +16,17 @@ log = logging.getLogger("telegate.waiting")
 SWEEP_EVERY: Final = 2.0
 """Seconds between two looks while hints arrive: a lost one costs at most this time."""
 
+ANNOUNCE_EVERY: Final = ANNOUNCED_FOR / 3
+"""Seconds between two announcements of what is followed here."""
+
 SWEEP_EVERY_WITHOUT_HINTS: Final = 0.5
 """Seconds between two looks while the hints of other processes do not arrive."""
 
 
 async def sweep_waiting_room(store: TaskStore, room: WaitingRoom, waker: Waker) -> None:
-    """Look, again and again and in one query, whether a task that is waited for is final, until cancelled.
+    """Look, again and again, whether a task that is waited for is final, until cancelled.
+
+    That takes one query, and another one for the steps of the tasks that are followed, if any is.
 
     Args:
         store: where the rows are.
@@ -29,8 +34,13 @@ async def sweep_waiting_room(store: TaskStore, room: WaitingRoom, waker: Waker) 
         waker: tells how often to look, and when to look at once.
     """
     failing = False
+    announce_at = 0.0
     while True:
-        await _nap(waker)
+        missed = await _nap(waker)
+        now = asyncio.get_running_loop().time()
+        if missed or now >= announce_at:
+            waker.announce(room.followed, again=True)
+            announce_at = now + ANNOUNCE_EVERY
         try:
             await _look(store, room)
             failing = False
@@ -44,10 +54,13 @@ async def sweep_waiting_room(store: TaskStore, room: WaitingRoom, waker: Waker) 
             failing = True
 
 
-async def _nap(waker: Waker) -> None:
+async def _nap(waker: Waker) -> bool:
+    """Sleep until the next look; whether hints may have been missed."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SWEEP_EVERY if waker.trouble is None else SWEEP_EVERY_WITHOUT_HINTS):
             await waker.missed()
+            return True
+    return False
 
 
 async def _look(store: TaskStore, room: WaitingRoom) -> None:
@@ -62,3 +75,6 @@ async def _look(store: TaskStore, room: WaitingRoom) -> None:
             extra={"action": "sweep_found", "tasks": list(final)},
         )
     room.wake(final)
+    followed = room.followed
+    if followed:
+        room.wake_unaware(await store.steps_among(followed))

@@ -27,7 +27,7 @@ from core.tasks import (
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 
 Method: TypeAlias = Literal[
-    "add", "amend", "find", "page", "final_among", "claim", "abandoned", "overdue", "unclosed",
+    "add", "amend", "find", "page", "final_among", "steps_among", "claim", "abandoned", "overdue", "unclosed",
     "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats", "made_by",
 ]  # fmt: skip
 
@@ -118,8 +118,7 @@ class MemoryStore:
             task = self.tasks.get(task_id)
             change = None if task is None else judge(task)
             if change is not None:
-                self._take(change)
-                task = change.task
+                task = self._take(change)
         return task
 
     async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
@@ -147,6 +146,11 @@ class MemoryStore:
         """See `core.ports.TaskStore.final_among`."""
         async with self._transaction("final_among"):
             return [task_id for task_id in task_ids if task_id in self.tasks and self.tasks[task_id].final]
+
+    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
+        """See `core.ports.TaskStore.steps_among`."""
+        async with self._transaction("steps_among"):
+            return {task_id: self.tasks[task_id].steps for task_id in task_ids if task_id in self.tasks}
 
     # DeadlineStore
 
@@ -316,7 +320,8 @@ class MemoryStore:
         return [task for *_, task in sorted(numbered, key=lambda one: one[:2])]
 
     def _take(self, change: Change) -> Task:
-        before, after = self.tasks[change.task.id], change.task
+        before = self.tasks[change.task.id]
+        after = replace(change.task, steps=before.steps + 1)
         if before.state is not after.state and after.state not in SUCCESSORS[before.state]:
             raise Forbidden(f"{after.id} goes from {before.state} to {after.state}.")
         if before.decision is not None and before.decision != after.decision:

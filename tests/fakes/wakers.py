@@ -13,6 +13,8 @@ class PromptWaker:
 
     Attributes:
         hints: every task id that was hinted at, in order.
+        steps: every task id whose step was hinted at, in order.
+        announced: every task that was announced as followed, and whether again.
         trouble: what it says is wrong with hints; set it as you like.
         gap: set it when hints may have been missed.
     """
@@ -21,7 +23,10 @@ class PromptWaker:
         self.hints: list[str] = []
         self.trouble: str | None = None
         self.gap = asyncio.Event()
+        self.steps: list[str] = []
+        self.announced: list[tuple[str, bool]] = []
         self._subscribers: list[Wake] = []
+        self._followers: list[Wake] = []
 
     def hint(self, task_ids: Iterable[str]) -> None:
         """See `core.ports.Waker.hint`."""
@@ -29,9 +34,20 @@ class PromptWaker:
         self.hints.extend(ids)
         self._bring(ids)
 
-    def subscribe(self, wake: Wake) -> None:
+    def hint_step(self, task_ids: Iterable[str]) -> None:
+        """See `core.ports.Waker.hint_step`."""
+        ids = list(task_ids)
+        self.steps.extend(ids)
+        self._bring_steps(ids)
+
+    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+        """See `core.ports.Waker.announce`."""
+        self.announced.extend((task_id, again) for task_id in task_ids)
+
+    def subscribe(self, wake: Wake, wake_followers: Wake) -> None:
         """See `core.ports.Waker.subscribe`."""
         self._subscribers.append(wake)
+        self._followers.append(wake_followers)
 
     async def missed(self) -> None:
         """See `core.ports.Waker.missed`."""
@@ -45,9 +61,16 @@ class PromptWaker:
         for wake in self._subscribers:
             wake(ids)
 
+    def _bring_steps(self, ids: list[str]) -> None:
+        for wake in self._followers:
+            wake(ids)
+
 
 class DeafWaker(PromptWaker):
     """The port `Waker`; drops every hint, as a waker may: a hint can only cost time."""
 
     def _bring(self, ids: list[str]) -> None:
+        pass
+
+    def _bring_steps(self, ids: list[str]) -> None:
         pass

@@ -119,7 +119,7 @@ class World:
         identity = GatewayIdentity(BOT, f"process-{next(self._holders)}", KEYS)
         drafter = Drafter(identity, self.clock, lambda: f"{next(self._ids):026d}")
         room = WaitingRoom()
-        self.waker.subscribe(room.wake)
+        self.waker.subscribe(room.wake, room.wake_followers)
         sender = Sender(
             self.store,
             self.store,
@@ -326,6 +326,7 @@ class Gateway:
     async def sweep_room(self) -> None:
         """Look once for hints that got lost, as each process does every two seconds."""
         self.room.wake(await self.world.store.final_among(self.room.task_ids))
+        self.room.wake_unaware(await self.world.store.steps_among(self.room.followed))
 
     @asynccontextmanager
     async def keeping_deadlines(self) -> AsyncIterator[None]:
