@@ -10,6 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.gateway import Gate, Service, message
+from tests.acceptance.test_following import (
+    test_a_client_that_comes_back_is_told_what_it_has_missed_and_nothing_twice,
+    test_a_question_is_followed_from_the_queue_to_its_answer,
+)
 from tests.acceptance.test_holding import (
     test_many_requests_wait_for_one_task_and_all_get_the_same,
     test_when_the_time_is_over_the_task_is_found_at_its_location,
@@ -35,6 +39,8 @@ from tests.acceptance.test_restart import (
 # pytest collects a test wherever its name is.
 __all__ = [
     "open_gate",
+    "test_a_client_that_comes_back_is_told_what_it_has_missed_and_nothing_twice",
+    "test_a_question_is_followed_from_the_queue_to_its_answer",
     "test_a_second_person_is_told_who_was_first_and_the_answer_stays",
     "test_an_expiry_that_came_while_the_server_was_dead_is_made_up_for",
     "test_edits_and_deletions_have_keys_too",

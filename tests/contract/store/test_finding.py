@@ -101,3 +101,16 @@ async def test_f36_ten_thousand_ids_are_looked_at_in_one_call(store: Store) -> N
 
 async def test_of_no_ids_none_is_final(store: Store) -> None:
     assert await store.final_among([]) == []
+
+
+async def test_the_steps_of_many_tasks_are_counted_in_one_look(store: Store) -> None:
+    tasks = [replace(a_message(), id=f"tsk_{number:026}") for number in range(12)]
+    for task in tasks:
+        await store.add(task, None)
+    for task in tasks[:3]:
+        await store.amend(task.id, lambda found: Change(found, "held"))
+    ids = [task.id for task in tasks]
+    assert await store.steps_among([*ids, "tsk_nothing"]) == {
+        task_id: 2 if number < 3 else 1 for number, task_id in enumerate(ids)
+    }
+    assert await store.steps_among([]) == {}

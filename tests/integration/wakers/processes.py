@@ -26,14 +26,20 @@ class Process:
 
     Attributes:
         heard: ids of tasks, in order.
+        steps: the same, of hints for followers alone.
     """
 
     waker: PostgresWaker
     heard: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     _rung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, task_ids: Iterable[str]) -> None:
         self.heard.extend(task_ids)
+        self._rung.set()
+
+    def hear_steps(self, task_ids: Iterable[str]) -> None:
+        self.steps.extend(task_ids)
         self._rung.set()
 
     async def until(self, true: Callable[[list[str]], bool]) -> None:
@@ -79,7 +85,7 @@ async def process(
         return await asyncpg.connect(url, ssl=False)
 
     own = Process(PostgresWaker(connect, bot, pace))
-    own.waker.subscribe(own.hear)
+    own.waker.subscribe(own.hear, own.hear_steps)
     running = asyncio.create_task(own.waker.run())
     try:
         if connected:

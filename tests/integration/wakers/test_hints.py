@@ -86,10 +86,60 @@ async def test_a_hint_is_never_an_error_even_if_nobody_ever_connects(url: str) -
         raise AssertionError("Nobody runs this waker.")
 
     waker, heard = PostgresWaker(connect, BOT), list[str]()
-    waker.subscribe(heard.extend)
+    waker.subscribe(heard.extend, heard.extend)
     waker.hint(["tsk_1", "tsk_2"])
-    assert heard == ["tsk_1", "tsk_2"]
+    waker.announce(["tsk_3"])
+    waker.hint_step(["tsk_3"])
+    assert heard == ["tsk_1", "tsk_2", "tsk_3"]
     assert waker.dropped == 2
+
+
+async def test_a_step_reaches_followers_here_at_once_and_nobody_where_nobody_follows(
+    url: str, overhear: Overhear
+) -> None:
+    async with process(url) as one, process(url) as other:
+        async with overhear(url) as payloads:
+            one.waker.hint_step(["tsk_1"])
+            assert one.steps == ["tsk_1"]
+            one.waker.hint(["tsk_2"])
+            await other.until(lambda heard: "tsk_2" in heard)
+        assert (one.heard, other.heard, other.steps) == (["tsk_2"], ["tsk_2"], [])
+        assert not any("tsk_1" in text for text in payloads), (
+            "A step that nobody follows costs a notification."
+        )
+
+
+async def test_a_step_travels_to_the_process_that_has_announced_a_follower(url: str) -> None:
+    async with process(url) as one, process(url) as other, process(url, BOT + 1) as stranger:
+        other.waker.announce(["tsk_1"])
+        # It is hinted at as soon as all have heard of it: what came in between was not.
+        await other.until(lambda _heard: other.steps == ["tsk_1"])
+        # That all have heard it, its own echo does not prove: they may be a moment behind.
+        other.waker.hint(["tsk_0"])
+        await one.until(lambda heard: "tsk_0" in heard)
+        stranger.waker.hint_step(["tsk_1"])
+        one.waker.hint_step(["tsk_1", "tsk_2"])
+        await other.until(lambda heard: heard == ["tsk_0", "tsk_1"])
+        assert one.steps == ["tsk_1", "tsk_2"]
+
+
+async def test_what_is_announced_again_wakes_nobody(url: str) -> None:
+    async with process(url) as one, process(url) as other:
+        other.waker.announce(["tsk_1"], again=True)
+        other.waker.hint(["tsk_0"])
+        await one.until(lambda heard: "tsk_0" in heard)
+        one.waker.hint_step(["tsk_1"])
+        await other.until(lambda heard: "tsk_1" in heard)
+        assert other.steps == []
+
+
+async def test_many_followers_are_announced_in_few_notifications(url: str, overhear: Overhear) -> None:
+    async with process(url) as one:
+        async with overhear(url) as payloads:
+            one.waker.announce(IDS)
+            await one.until(lambda _heard: len(one.steps) == len(IDS))
+        assert set(one.steps) == set(IDS)
+        assert len([text for text in payloads if text.startswith("follow ")]) == len(IDS) / MOST_IDS
 
 
 async def test_it_leaves_no_connection_behind(postgres: PostgresServer, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from core.tasks import Task, TaskState
 from infra.wakers import SWEEP_EVERY, SWEEP_EVERY_WITHOUT_HINTS, LocalWaker, sweep_waiting_room
+from infra.wakers.sweep import ANNOUNCE_EVERY
 from tests.fakes.wakers import DeafWaker
 from tests.fakes.world import Gateway, World, turns, until
 
@@ -51,7 +52,7 @@ def test_a_hint_reaches_every_subscriber_with_every_id() -> None:
         def hear(ids: Iterable[str]) -> None:
             heard.append((name, list(ids)))
 
-        waker.subscribe(hear)
+        waker.subscribe(hear, lambda _ids: None)
 
     waker = LocalWaker()
     waker.hint(["tsk_0"])
@@ -59,6 +60,14 @@ def test_a_hint_reaches_every_subscriber_with_every_id() -> None:
     listener("other")
     waker.hint(task_id for task_id in ("tsk_1", "tsk_2"))
     assert heard == [("one", ["tsk_1", "tsk_2"]), ("other", ["tsk_1", "tsk_2"])]
+
+
+def test_a_step_reaches_followers_alone() -> None:
+    waker, ends, steps = LocalWaker(), list[str](), list[str]()
+    waker.subscribe(ends.extend, steps.extend)
+    waker.hint_step(["tsk_1"])
+    waker.announce(["tsk_2"])
+    assert (ends, steps) == ([], ["tsk_1"])
 
 
 async def test_inside_one_process_nothing_is_ever_missed() -> None:
@@ -103,6 +112,40 @@ async def test_an_empty_room_costs_no_query(deaf: Gateway) -> None:
     async with sweeping(deaf):
         await asyncio.sleep(60)
     assert "final_among" not in deaf.world.store.calls
+
+
+async def test_a_lost_hint_costs_a_follower_at_most_two_seconds(deaf: Gateway) -> None:
+    task = await deaf.ask()
+    await deaf.settled()
+    async with sweeping(deaf), deaf.desk.follow(task.id, "ci") as following:
+        await deaf.press("Deploy")
+        assert await following.moved_on(3600)
+        assert following.task.state is TaskState.ANSWERED
+        assert now() == pytest.approx(SWEEP_EVERY)
+
+
+async def test_many_followers_cost_one_query_more_and_one_announcement_in_ten_seconds(deaf: Gateway) -> None:
+    tasks = [await deaf.ask() for _ in range(20)]
+    await deaf.settled()
+    async with AsyncExitStack() as stack:
+        for task in tasks:
+            await stack.enter_async_context(deaf.desk.follow(task.id, "ci"))
+        deaf.world.waker.announced.clear()
+        async with sweeping(deaf):
+            await asyncio.sleep(ANNOUNCE_EVERY * 2 + 1)
+    assert deaf.world.store.calls["steps_among"] == deaf.world.store.calls["final_among"] == 10
+    assert sorted(deaf.world.waker.announced) == sorted([(task.id, True) for task in tasks] * 2)
+
+
+async def test_followers_are_announced_at_once_when_hints_may_have_been_missed(deaf: Gateway) -> None:
+    task = await deaf.ask()
+    await deaf.settled()
+    async with sweeping(deaf), deaf.desk.follow(task.id, "ci"):
+        await asyncio.sleep(SWEEP_EVERY + 0.1)
+        deaf.world.waker.announced.clear()
+        deaf.world.waker.gap.set()
+        await turns()
+        assert deaf.world.waker.announced == [(task.id, True)]
 
 
 async def test_f36_many_waiters_cost_one_query_each_time(deaf: Gateway) -> None:

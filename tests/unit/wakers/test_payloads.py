@@ -30,6 +30,11 @@ def test_what_is_packed_is_understood_as_it_was_meant(bot: int, task_ids: list[s
     assert all(payload.words for payload in payloads)
 
 
+def test_what_is_followed_travels_like_hints() -> None:
+    [payload] = packed(42, "me", IDS[:3], "follow")
+    assert Payload.parsed(str(payload)) == payload == Payload("follow", 42, "me", tuple(IDS[:3]))
+
+
 def test_no_hints_are_no_payload() -> None:
     assert packed(42, "me", []) == []
 
@@ -61,4 +66,4 @@ def test_what_is_not_understood_is_nothing(text: str) -> None:
 @given(some.text())
 def test_nothing_that_anybody_sends_is_an_error(text: str) -> None:
     parsed = Payload.parsed(text)
-    assert parsed is None or parsed.kind in {"hints", "echo"}
+    assert parsed is None or parsed.kind in {"hints", "follow", "echo"}
