@@ -22,7 +22,7 @@ from core.following import Following
 from core.tasks import Task
 from handlers.admission import authenticate
 from handlers.documents import task_document
-from handlers.keys import ENDPOINT, PRINCIPAL, REQUEST_ID, SERVICES
+from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
 
 log = logging.getLogger("telegate.http")
 
@@ -97,6 +97,7 @@ class EventStream:
         transport = self._request.transport
         if transport is not None:
             _notice_silence(transport, self._patience)
+        self._request[HAS_BEGUN] = True
         await self.response.prepare(self._request)
 
     async def write(self, data: bytes) -> None:

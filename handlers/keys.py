@@ -111,3 +111,5 @@ SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 ENDPOINT: web.RequestKey[str] = web.RequestKey("endpoint", str)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+HAS_BEGUN: web.RequestKey[bool] = web.RequestKey("has_begun", bool)
+"""Set once an answer that goes on is on its way, so that no other one can be given."""

@@ -18,7 +18,7 @@ from core.errors import (
     TelegateError,
 )
 from handlers.admission import CHECKS, PROBED, endpoint_of
-from handlers.keys import ENDPOINT, PRINCIPAL, REQUEST_ID
+from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID
 from handlers.problems import problem_response, status_of
 
 log = logging.getLogger("telegate.http")
@@ -64,6 +64,9 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:
         log.exception("A request failed because of a bug.", extra={"action": "bug"})
+        if HAS_BEGUN in request:
+            # Within an answer, another one would be taken for a part of it.
+            raise ConnectionResetError("The answer breaks off.") from None
         sorry = "The gateway made a mistake. Its log tells more, under this request's id."
         return problem_response(TelegateError(sorry), request[REQUEST_ID])
 

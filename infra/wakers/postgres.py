@@ -203,6 +203,11 @@ class PostgresWaker:
 
     def _hear_of_followers(self, task_ids: Collection[str], *, is_own: bool) -> None:
         if not is_own:
+            log.debug(
+                "Another process follows tasks: %d.",
+                len(task_ids),
+                extra={"action": "followers_heard", "tasks": task_ids},
+            )
             self._elsewhere.heard(task_ids, _now())
             return
         # By now the others have heard it, too. What they did before they did not hint at: it is in the row.

@@ -413,34 +413,6 @@ async def test_a_reader_that_takes_nothing_does_not_keep_a_server_from_ending(tm
         deaf.close()
 
 
-async def test_a_database_that_is_not_there_yet_is_told_before_a_stream_begins(tmp_path: Path) -> None:
-    async with opened(tmp_path) as gate:
-        service = gate.service()
-        task = await service.asked(question(gate.person()))
-        folder = tmp_path / "second"
-        folder.mkdir()
-        second = gateway.Server(
-            folder,
-            gateway.server_settings(
-                folder,
-                gate.sandbox.api_url,
-                {
-                    "DATABASE_URL": gate.server.settings["DATABASE_URL"],
-                    "PERMISSIONS_FILE": gate.server.settings["PERMISSIONS_FILE"],
-                    "SHUTDOWN_GRACE": "60",
-                },
-            ),
-        )
-        await second.spawn()
-        try:
-            await second.until_answered("/readyz", 503)
-            waiting = Service(Gate(second, gate.sandbox, gate.session), service.name, service.token)
-            (await waiting.get(f"/v1/tasks/{task['id']}/events")).problem("storage_unavailable")
-        finally:
-            await second.stop()
-        second.check_log()
-
-
 async def test_what_is_sent_behind_the_request_does_not_end_the_stream(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await service.asked(question(ada))

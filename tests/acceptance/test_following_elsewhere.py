@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -56,6 +57,9 @@ async def slowly_asked(pair: Pair, here: Service, there: Service) -> float:
     async with following(there, created["id"]) as stream:
         assert await stream.state() == "sending"
         await pair.here.next_message(ada)
+        async with asyncio.timeout(10):
+            while created["id"] not in told(pair.here, "followers_heard"):  # noqa: ASYNC110 - another process cannot set an Event here
+                await asyncio.sleep(0.02)
         began = time.monotonic()
         answer.lift()
         assert await stream.state() == "asked"
@@ -68,7 +72,7 @@ async def test_every_step_comes_over_by_a_hint_and_not_by_the_look_every_two_sec
     times = [await slowly_asked(pair, here, there) for _ in range(8)]
     # A look may come just in time, but not nearly each time.
     assert sorted(times)[5] < 0.5, times
-    assert told(pair.there, "hints_received")
+    assert len(told(pair.there, "hints_received")) >= len(times)
 
 
 @pytest.mark.skipif(not HINTS_TRAVEL, reason="Here no hint arrives, on purpose.")
