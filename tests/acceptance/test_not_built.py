@@ -59,7 +59,6 @@ async def test_values_that_mean_what_this_version_does_are_taken(gate: Gate, ser
 
 
 ROUTES = [
-    ("GET", "/v1/tasks/tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H/events"),
     ("POST", "/v1/telegram/setChatTitle"),
     ("GET", "/v1/files/BQACAgIAAx"),
     ("GET", "/v1/chats"),

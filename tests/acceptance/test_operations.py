@@ -50,6 +50,7 @@ BUILT = {
     "POST /v1/questions",
     "GET /v1/tasks",
     "GET /v1/tasks/{id}",
+    "GET /v1/tasks/{id}/events",
     "DELETE /v1/tasks/{id}",
     *EVERY_SERVICE,
     "GET /healthz",

@@ -15,6 +15,7 @@ RUN_BY = {
     "docs/how-to/ask-from-ci.md": "tests/docs/test_ask_from_ci.py",
     "docs/how-to/deploy.md": "tests/docs/test_how_to.py",
     "docs/how-to/earlier-interface.md": "tests/docs/test_how_to.py",
+    "docs/how-to/follow-a-task.md": "tests/docs/test_follow_a_task.py",
     "docs/how-to/tls.md": "tests/docs/test_how_to.py",
     "docs/how-to/tokens-and-keys.md": "tests/integration/access/test_access_docs.py",
 }
