@@ -338,15 +338,11 @@ class Waker(Protocol):
         It reaches followers alone, and only those other processes where somebody follows the task.
         """
 
-    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+    def announce(self, task_ids: Iterable[str]) -> None:
         """Tell other processes that these tasks are followed here. Never fails, never blocks; may get lost.
 
-        They hint at every step of theirs for a while (`ANNOUNCED_FOR`), so it has to be said again.
-
-        Args:
-            task_ids: of the tasks.
-            again: whether it was announced before. If not, followers are hinted at as soon as all others
-                have heard of it, since a step may have been made in between.
+        From shortly before they hear of it they hint at every step, for as long as `ANNOUNCED_FOR`; so it has
+        to be said again.
         """
 
     def subscribe(

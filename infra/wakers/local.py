@@ -32,7 +32,7 @@ class LocalWaker:
         for wake in self._wakes_of_followers:
             wake(ids)
 
-    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+    def announce(self, task_ids: Iterable[str]) -> None:
         """See `core.ports.Waker.announce`; here everybody hears of every step anyway."""
 
     def subscribe(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +67,6 @@ class PostgresWaker:
         self._missed = asyncio.Event()
         self._unsent: dict[str, None] = {}
         self._announcing: dict[str, None] = {}
-        self._unheard: set[str] = set()
         self._elsewhere = FollowedElsewhere()
         self._carrying = False
         self._outage = Outage()
@@ -88,16 +87,14 @@ class PostgresWaker:
         """See `core.ports.Waker.hint_step`."""
         ids = tuple(task_ids)
         self._here.hint_step(ids)
-        if self._elsewhere:
-            self._pass_on(self._elsewhere.among(ids, _now()))
+        followed = self._elsewhere.stepped(ids, _now())
+        if followed:
+            self._pass_on(followed)
 
-    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+    def announce(self, task_ids: Iterable[str]) -> None:
         """See `core.ports.Waker.announce`."""
         if self._carrying:
-            ids = dict.fromkeys(task_ids)
-            self._announcing.update(ids)
-            if not again:
-                self._unheard.update(ids)
+            self._announcing.update(dict.fromkeys(task_ids))
             self._rung.set()
 
     def subscribe(
@@ -147,7 +144,6 @@ class PostgresWaker:
                 self.dropped += len(self._unsent)
                 self._unsent.clear()
                 self._announcing.clear()
-                self._unheard.clear()
 
     async def _take_turn(self, line: Line, echo: EchoTest) -> None:
         """Wait until there is something to do, and do it; nobody else uses the line meanwhile."""
@@ -191,8 +187,8 @@ class PostgresWaker:
         is_own = payload.sender == self._sender
         if payload.kind == "echo" and is_own:
             self._hear_echo(echo, payload.words[0])
-        elif payload.kind == "follow":
-            self._hear_of_followers(payload.words, is_own=is_own)
+        elif payload.kind == "follow" and not is_own:
+            self._hear_of_followers(payload.words)
         elif payload.kind == "hints" and not is_own:
             log.debug(
                 "Another process hints at tasks: %d.",
@@ -201,19 +197,15 @@ class PostgresWaker:
             )
             self._here.hint(payload.words)
 
-    def _hear_of_followers(self, task_ids: Collection[str], *, is_own: bool) -> None:
-        if not is_own:
-            log.debug(
-                "Another process follows tasks: %d.",
-                len(task_ids),
-                extra={"action": "followers_heard", "tasks": task_ids},
-            )
-            self._elsewhere.heard(task_ids, _now())
-            return
-        # By now the others have heard it, too. What they did before they did not hint at: it is in the row.
-        unheard = self._unheard.intersection(task_ids)
-        self._unheard -= unheard
-        self._here.hint_step(unheard)
+    def _hear_of_followers(self, task_ids: Sequence[str]) -> None:
+        log.debug(
+            "Another process follows tasks: %d.",
+            len(task_ids),
+            extra={"action": "followers_heard", "tasks": task_ids},
+        )
+        missed = self._elsewhere.heard(task_ids, _now())
+        if missed:
+            self._pass_on(missed)
 
     def _hear_echo(self, echo: EchoTest, word: str) -> None:
         was_proven = echo.proven

@@ -39,7 +39,7 @@ async def sweep_waiting_room(store: TaskStore, room: WaitingRoom, waker: Waker) 
         missed = await _nap(waker)
         now = asyncio.get_running_loop().time()
         if missed or now >= announce_at:
-            waker.announce(room.followed, again=True)
+            waker.announce(room.followed)
             announce_at = now + ANNOUNCE_EVERY
         try:
             await _look(store, room)

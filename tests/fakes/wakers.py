@@ -14,7 +14,7 @@ class PromptWaker:
     Attributes:
         hints: every task id that was hinted at, in order.
         steps: every task id whose step was hinted at, in order.
-        announced: every task that was announced as followed, and whether again.
+        announced: every task that was announced as followed, in order.
         trouble: what it says is wrong with hints; set it as you like.
         gap: set it when hints may have been missed.
     """
@@ -24,7 +24,7 @@ class PromptWaker:
         self.trouble: str | None = None
         self.gap = asyncio.Event()
         self.steps: list[str] = []
-        self.announced: list[tuple[str, bool]] = []
+        self.announced: list[str] = []
         self._subscribers: list[Wake] = []
         self._followers: list[Wake] = []
 
@@ -40,9 +40,9 @@ class PromptWaker:
         self.steps.extend(ids)
         self._bring_steps(ids)
 
-    def announce(self, task_ids: Iterable[str], *, again: bool = False) -> None:
+    def announce(self, task_ids: Iterable[str]) -> None:
         """See `core.ports.Waker.announce`."""
-        self.announced.extend((task_id, again) for task_id in task_ids)
+        self.announced.extend(task_ids)
 
     def subscribe(self, wake: Wake, wake_followers: Wake) -> None:
         """See `core.ports.Waker.subscribe`."""

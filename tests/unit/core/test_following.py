@@ -138,7 +138,7 @@ async def test_what_is_followed_is_announced_unless_it_is_over(gateway: Gateway)
     task = await gateway.ask()
     await gateway.settled()
     async with gateway.desk.follow(task.id, "ci"):
-        assert gateway.world.waker.announced == [(task.id, False)]
+        assert gateway.world.waker.announced == [task.id]
     await gateway.press("Deploy")
     async with gateway.desk.follow(task.id, "ci") as following:
         assert following.over

@@ -134,7 +134,7 @@ async def test_many_followers_cost_one_query_more_and_one_announcement_in_ten_se
         async with sweeping(deaf):
             await asyncio.sleep(ANNOUNCE_EVERY * 2 + 1)
     assert deaf.world.store.calls["steps_among"] == deaf.world.store.calls["final_among"] == 10
-    assert sorted(deaf.world.waker.announced) == sorted([(task.id, True) for task in tasks] * 2)
+    assert sorted(deaf.world.waker.announced) == sorted([task.id for task in tasks] * 2)
 
 
 async def test_followers_are_announced_at_once_when_hints_may_have_been_missed(deaf: Gateway) -> None:
@@ -145,7 +145,7 @@ async def test_followers_are_announced_at_once_when_hints_may_have_been_missed(d
         deaf.world.waker.announced.clear()
         deaf.world.waker.gap.set()
         await turns()
-        assert deaf.world.waker.announced == [(task.id, True)]
+        assert deaf.world.waker.announced == [task.id]
 
 
 async def test_f36_many_waiters_cost_one_query_each_time(deaf: Gateway) -> None:
