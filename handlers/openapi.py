@@ -74,11 +74,24 @@ _LAST_EVENT_ID: Final[dict[str, Any]] = {
     "description": "The `id` of the last event that came: what it told is not told again.",
     "schema": {"type": "string"},
 }
+_EVENT: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "One event, by its fields.",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"const": "task"},
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": _REF.format(model="TaskDocument")},
+        },
+    },
+}
 _EVENTS: Final[dict[str, Any]] = {
     "200": {
-        "description": "Server-sent events, up to the one that tells a final task. The `data` of each event "
-        "`task` is a TaskDocument in one line.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Server-sent events, up to the one that tells a final task.",
+        "content": {"text/event-stream": {"schema": _EVENT}},
     },
     "204": {"description": "The task is final, and the client has its last event. Do not come back."},
 }
