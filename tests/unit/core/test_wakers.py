@@ -12,7 +12,7 @@ from core.tasks import Task, TaskState
 from infra.wakers import SWEEP_EVERY, SWEEP_EVERY_WITHOUT_HINTS, LocalWaker, sweep_waiting_room
 from infra.wakers.sweep import ANNOUNCE_EVERY
 from tests.fakes.wakers import DeafWaker
-from tests.fakes.world import Gateway, World, turns, until
+from tests.fakes.world import EVE, Gateway, World, turns, until
 
 
 def now() -> float:
@@ -118,10 +118,14 @@ async def test_a_lost_hint_costs_a_follower_at_most_two_seconds(deaf: Gateway) -
     task = await deaf.ask()
     await deaf.settled()
     async with sweeping(deaf), deaf.desk.follow(task.id, "ci") as following:
+        await deaf.press("Deploy", by=EVE)
+        assert await following.moved_on(3600)
+        assert (following.task.state, following.task.steps) == (TaskState.ASKED, task.steps + 2)
+        assert now() == pytest.approx(SWEEP_EVERY)
         await deaf.press("Deploy")
         assert await following.moved_on(3600)
         assert following.task.state is TaskState.ANSWERED
-        assert now() == pytest.approx(SWEEP_EVERY)
+        assert now() == pytest.approx(2 * SWEEP_EVERY)
 
 
 async def test_many_followers_cost_one_query_more_and_one_announcement_in_ten_seconds(deaf: Gateway) -> None:
