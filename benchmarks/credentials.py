@@ -21,6 +21,7 @@ class Credentials:
 
     Attributes:
         own_key: a token that its service has signed with its Ed25519 key.
+        public_key: that checks it, as PEM.
         shared_secret: a token signed with `JWT_SECRET` (HS256).
         policy: the text of the permissions file.
     """
@@ -29,6 +30,7 @@ class Credentials:
     webhook_secret: str
     jwt_secret: str
     own_key: str
+    public_key: str
     shared_secret: str
     policy: str
     database_password: str
@@ -46,6 +48,7 @@ class Credentials:
             own_key=sign(
                 private, "own-1", "own-key", ["bench"], lifetime=_HOUR, audience="telegate", now=now
             ),
+            public_key=public,
             shared_secret=mint(secret.encode(), "shared", ["bench"], _HOUR, "telegate", now=now),
             policy=_policy(public),
             database_password=secrets.token_hex(16),

@@ -124,6 +124,16 @@ class Place:
             yield server
 
     @contextmanager
+    def floor(self) -> Iterator[Server]:
+        """What the same libraries cost without anything of ours around them."""
+        settings = {
+            "DATABASE_FILE": str(self.folder / "floor.db"),
+            "PUBLIC_KEY": self.credentials.public_key,
+        }
+        with self._run("floor", _gunicorn("floor"), "/webhook", settings) as server:
+            yield server
+
+    @contextmanager
     def ptb_webhook(self) -> Iterator[Server]:
         """python-telegram-bot's own webhook server."""
         command = ["-m", "benchmarks.contenders.ptb_webhook"]

@@ -31,6 +31,12 @@ _WHAT_IS_ALIKE = (
     "besides, and one that answers a question two calls and a second transaction."
 )
 
+_WHAT_THE_FLOOR_IS = (
+    "The floor is the same steps by the same libraries, on SQLite, in one short file and with nothing around "
+    "them (`benchmarks/contenders/floor.py`): what it costs is the libraries' price, and what ours costs "
+    "beyond it is the price of our promises and of our own code."
+)
+
 _CPU = "The first CPU time is the server's, the one after the plus PostgreSQL's; SQLite works in the server."
 
 BARE = "bare aiohttp handler: the unit"
@@ -38,11 +44,16 @@ _TEXT = "webhook on SQLite: a text that concerns no task, stored"
 _TEXT_POSTGRESQL = "webhook on PostgreSQL: a text that concerns no task, stored"
 _STRAY = "webhook on SQLite: a press on a dead button, stored; the popup is sent"
 _ANSWER = "webhook on SQLite: a press that answers a question, stored; popup and message are sent"
+_FLOOR_TEXT = "floor: the same text, stored"
+_FLOOR_UNLOGGED = "floor: the same text, stored; no log line"
 _PTB = "webhook: python-telegram-bot's own server, nothing stored"
 _PTB_AIOHTTP = "webhook: python-telegram-bot behind aiohttp, nothing stored"
 _EDDSA = "POST /v1/messages on SQLite: EdDSA token, stored, sent"
 _EDDSA_POSTGRESQL = "POST /v1/messages on PostgreSQL: EdDSA token, stored, sent"
 _HS256 = "POST /v1/messages on SQLite: HS256 token, stored, sent"
+_FLOOR_MESSAGE = "floor: the same message: EdDSA token, stored, sent"
+_FLOOR_ONE_COMMIT = "floor: the same message, but that it was sent is not stored"
+_FLOOR_UNSENT = "floor: the same message, stored as sent but never sent"
 _PTB_HTTPX = "sending with python-telegram-bot and httpx: no token, nothing stored"
 
 
@@ -102,12 +113,19 @@ LIMITS = (
 def webhook(place: Place, plan: Plan) -> Finding:
     """Updates per second on either database, against python-telegram-bot's two ways of taking them."""
     with ExitStack() as stack:
-        contenders = [_bare(place, stack), *_our_webhook(place, plan, stack), *_ptb_webhooks(place, stack)]
+        contenders = [
+            _bare(place, stack),
+            *_our_webhook(place, plan, stack),
+            *_floor_webhooks(place, stack),
+            *_ptb_webhooks(place, stack),
+        ]
         turns = _take_turns(contenders, place, plan)
     compared = NO_TORNADO
     if _PTB in turns:
         compared = f"Ours (SQLite) to python-telegram-bot's own server: {_ratio(turns, _TEXT, _PTB):.2f}."
-    return Finding("Updates from Telegram", _rows(turns), (_WHAT_IS_ALIKE, compared, _about_cpu()))
+    return Finding(
+        "Updates from Telegram", _rows(turns), (_WHAT_IS_ALIKE, _WHAT_THE_FLOOR_IS, compared, _about_cpu())
+    )
 
 
 def messages(place: Place, plan: Plan) -> Finding:
@@ -116,7 +134,7 @@ def messages(place: Place, plan: Plan) -> Finding:
         turns = _take_turns([_bare(place, stack), *_senders(place, stack)], place, plan)
     to_httpx = _ratio(turns, _EDDSA, _PTB_HTTPX)
     compared = f"Ours (EdDSA, SQLite) to python-telegram-bot with httpx: {to_httpx:.1f}."
-    return Finding("Messages through the API", _rows(turns), (compared, _about_cpu()))
+    return Finding("Messages through the API", _rows(turns), (_WHAT_THE_FLOOR_IS, compared, _about_cpu()))
 
 
 def _bare(place: Place, stack: ExitStack) -> Contender:
@@ -133,6 +151,12 @@ def _our_webhook(place: Place, plan: Plan, stack: ExitStack) -> Iterator[Contend
     yield Contender(_ANSWER, gateway, lambda seconds: _answers(place, gateway, plan, seconds))
 
 
+def _floor_webhooks(place: Place, stack: ExitStack) -> Iterator[Contender]:
+    floor, who = stack.enter_context(place.floor()), place.credentials
+    yield _repeating(_FLOOR_TEXT, floor, traffic.text("/webhook", who))
+    yield _repeating(_FLOOR_UNLOGGED, floor, traffic.text("/webhook/unlogged", who))
+
+
 def _ptb_webhooks(place: Place, stack: ExitStack) -> Iterator[Contender]:
     template = traffic.text("/webhook", place.credentials)
     if find_spec("tornado"):
@@ -146,7 +170,15 @@ def _senders(place: Place, stack: ExitStack) -> Iterator[Contender]:
     yield _repeating(_EDDSA, gateway, message)
     yield from _on_postgresql(_EDDSA_POSTGRESQL, message, place, stack)
     yield _repeating(_HS256, gateway, traffic.message(who.shared_secret))
+    yield from _floor_messages(place, stack)
     yield _repeating(_PTB_HTTPX, stack.enter_context(place.ptb_sending()), traffic.plain_json())
+
+
+def _floor_messages(place: Place, stack: ExitStack) -> Iterator[Contender]:
+    floor, token = stack.enter_context(place.floor()), place.credentials.own_key
+    yield _repeating(_FLOOR_MESSAGE, floor, traffic.message(token, "/messages"))
+    yield _repeating(_FLOOR_ONE_COMMIT, floor, traffic.message(token, "/messages/one-commit"))
+    yield _repeating(_FLOOR_UNSENT, floor, traffic.message(token, "/messages/unsent"))
 
 
 def _on_postgresql(name: str, template: str, place: Place, stack: ExitStack) -> Iterator[Contender]:

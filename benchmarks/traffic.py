@@ -59,10 +59,10 @@ def press(path: str, who: Credentials, update_id: int, button: tuple[int, int, s
     return _update(path, who, _press(update_id, *button))
 
 
-def message(token: str) -> str:
-    """A message through the API, each with another text to another chat."""
+def message(token: str, path: str = "/v1/messages") -> str:
+    """A message through the API, or to another server's path, each with another text to another chat."""
     body = {"chat": wire.NUMBER, "text": _GREEN}
-    return wire.request("POST", "/v1/messages", _bearer(token), body).decode()
+    return wire.request("POST", path, _bearer(token), body).decode()
 
 
 def question(token: str, chat: int | str = wire.NUMBER, *, wait: bool) -> str:
