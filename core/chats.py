@@ -83,11 +83,13 @@ class ChatBook:
     Attributes:
         shared: whether other processes write notes too, so that they have to be read each time.
         jitter: gives a number from 0 to 1.
+        pauses: how often Telegram has told this process to wait.
     """
 
     store: ChatStore
     shared: bool = False
     jitter: Callable[[], float] = random.random
+    pauses: int = 0
     _notes: dict[ChatId, ChatNote] = field(default_factory=dict)
     _loaded: bool = False
 
@@ -122,6 +124,7 @@ class ChatBook:
 
     async def pause(self, chat: ChatId, now: datetime, seconds: float) -> None:
         """Telegram has told this chat to wait; up to a tenth more spreads what waits for the same end."""
+        self.pauses += 1
         longer = seconds * (1 + 0.1 * self.jitter())
         await self.store.pause_chat(chat, now, now + timedelta(seconds=longer))
         await self._learn((chat, EVERY_CHAT))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core import phrases
 from core.buttons import ButtonData
 from core.drafting import Drafter
 from core.errands import to_its_end
 from core.errors import TelegramUnavailable
+from core.figures import UpdateFigures
 from core.messages import Chat
 from core.policy import FOR_EVERY_PERSON, Policy
 from core.ports import InboxStore
@@ -42,6 +44,7 @@ class Inbox:
 
     Attributes:
         username: the bot's name in `/command@name`, without @; None until Telegram has told it.
+        figures: what became of updates.
     """
 
     store: InboxStore
@@ -49,6 +52,7 @@ class Inbox:
     drafter: Drafter
     sender: Sender
     username: Callable[[], str | None]
+    figures: UpdateFigures = field(default_factory=UpdateFigures)
 
     async def take(self, update: Update) -> None:
         """Store an update with its effect; then, without waiting for it, tell whoever is concerned.
@@ -58,44 +62,57 @@ class Inbox:
             TelegramUnavailable: it names a bot, and the name of this one is not known yet; the same.
         """
         # Whoever brings the update may hang up: what is stored is still to be told to whoever is concerned.
-        await to_its_end(self._take(update))
+        await to_its_end(self._measured(update))
 
-    async def _take(self, update: Update) -> None:
+    async def _measured(self, update: Update) -> None:
+        effect, begun = "refused", time.perf_counter()
+        try:
+            effect = await self._take(update)
+        finally:
+            self.figures.effects.count(effect)
+            self.figures.seconds.observe(time.perf_counter() - begun)
+
+    async def _take(self, update: Update) -> str:
+        """Returns one of `core.figures.EFFECTS`."""
         match update:
             case Unreadable():
-                await self._put_aside(update)
+                return await self._put_aside(update)
             case Ignored():
                 log.debug("An update means nothing to us: %s", update.reason, extra={"action": "ignored"})
             case ButtonPressed():
                 await self.sender.chats.ready()
                 data = ButtonData.unpack(update.data)
                 lookup = None if data is None else ByToken(data.token)
-                await self._receive(update.update_id, lookup, lambda tasks: self._press(update, data, tasks))
+                return await self._receive(
+                    update.update_id, lookup, lambda tasks: self._press(update, data, tasks)
+                )
             case TextReceived():
                 await self.sender.chats.reached(update.chat)
-                await self._take_text(update)
+                return await self._take_text(update)
             case CommandReceived():
                 await self.sender.chats.reached(update.chat)
                 if self._is_for_us(update):
-                    await self._receive(update.update_id, None, lambda _tasks: self._command(update))
+                    return await self._receive(update.update_id, None, lambda _tasks: self._command(update))
+        return "ignored"
 
-    async def _put_aside(self, update: Unreadable) -> None:
+    async def _put_aside(self, update: Unreadable) -> str:
         await self.store.quarantine(update.update_id, update.reason, update.raw)
         log.warning(
             "An update could not be read and was put aside: %s",
             update.reason,
             extra={"action": "quarantined", "update": update.update_id},
         )
+        return "quarantined"
 
     async def _receive(
         self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
-    ) -> None:
+    ) -> str:
         effect = await self.store.receive(update_id, lookup, judge)
         if effect is None:
             log.info(
                 "An update came again; it had its effect.", extra={"action": "duplicate", "update": update_id}
             )
-            return
+            return "duplicate"
         for change in effect.changes:
             _log_change(change)
             if change.ends_task:
@@ -108,6 +125,7 @@ class Inbox:
             self.sender.take(reply)
         if effect.close is not None:
             self.sender.closer.close(effect.close)
+        return "taken"
 
     # A button
 
@@ -143,13 +161,14 @@ class Inbox:
 
     # Words
 
-    async def _take_text(self, text: TextReceived) -> None:
+    async def _take_text(self, text: TextReceived) -> str:
         if text.reply_to is not None:
             lookup: Lookup = ByMessage(text.chat, text.reply_to)
-            await self._receive(text.update_id, lookup, lambda tasks: self._replied(text, tasks))
-        elif text.private:
+            return await self._receive(text.update_id, lookup, lambda tasks: self._replied(text, tasks))
+        if text.private:
             lookup = OpenQuestions(text.chat)
-            await self._receive(text.update_id, lookup, lambda tasks: self._wrote(text, tasks))
+            return await self._receive(text.update_id, lookup, lambda tasks: self._wrote(text, tasks))
+        return "ignored"
 
     def _replied(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
         """Words that reply to one message: they can only be meant for its question."""

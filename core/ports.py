@@ -329,6 +329,10 @@ class Waker(Protocol):
     def trouble(self) -> str | None:
         """Why the hints of other processes do not arrive, in a sentence; None when they do."""
 
+    @property
+    def dropped(self) -> int:
+        """How many hints were never sent to other processes, since the start."""
+
     def hint(self, task_ids: Iterable[str]) -> None:
         """Say that these tasks may have changed. Never fails, never blocks; may get lost."""
 

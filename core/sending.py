@@ -14,6 +14,7 @@ from core.closing import Closer
 from core.drafting import Drafter
 from core.errands import Errands
 from core.errors import StorageUnavailable
+from core.figures import Counts
 from core.messages import Deletion, Edit
 from core.pacing import Pacer, Place, Urgency
 from core.ports import (
@@ -81,6 +82,7 @@ class Sender:
     Attributes:
         alarm: tells the timekeeper that something comes due at this time.
         starved: whether there was more to do than could be taken in hand.
+        finished: the tasks that became final in this process, by kind and state.
     """
 
     store: TaskStore
@@ -96,6 +98,7 @@ class Sender:
     closer: Closer = field(init=False)
     alarm: Callable[[datetime], None] = lambda _at: None
     starved: bool = False
+    finished: Counts = field(default_factory=lambda: Counts(dict.fromkeys(_ENDS, 0)))
     _in_hand: dict[str, _Grip] = field(default_factory=dict)
     _followed: set[int | str] = field(default_factory=set)
 
@@ -161,6 +164,7 @@ class Sender:
 
     def ended(self, task: Task) -> None:
         """Tell whoever waits that a task is final, and make a question's message show it."""
+        self.finished.count(task.kind.value, task.state.value)
         self.waker.hint([task.id])
         if task.state in DECIDED_STATES and not task.closed:
             self.closer.close(task)
@@ -488,6 +492,16 @@ class Sender:
 
 
 _LOOK_AGAIN = timedelta(seconds=1)
+_PERFORMED = (TaskKind.MESSAGE, TaskKind.QUESTION, TaskKind.EDIT, TaskKind.DELETION)
+_ENDS = [
+    (kind.value, state.value)
+    for kind in _PERFORMED
+    for state in (
+        *sorted(DECIDED_STATES if kind is TaskKind.QUESTION else {TaskState.SENT}),
+        TaskState.FAILED,
+        TaskState.UNKNOWN,
+    )
+]
 
 
 def over(task: Task, now: datetime) -> Task:

@@ -33,9 +33,15 @@ class LoopWatchdog:
     Args:
         limit: seconds without a tick after which the loop counts as blocked.
         tick: seconds between two ticks, and between two looks at them.
+
+    Attributes:
+        blocks: how often the loop has stood still; counted when it goes on.
+        blocked_seconds: for how long, in all.
     """
 
     def __init__(self, limit: float = LIMIT, tick: float = TICK) -> None:
+        self.blocks = 0
+        self.blocked_seconds = 0.0
         self._limit = limit
         self._tick_every = tick
         self._ticked_at = 0.0
@@ -105,6 +111,8 @@ class LoopWatchdog:
         )
 
     def _tell_end(self, seconds: float) -> None:
+        self.blocks += 1
+        self.blocked_seconds += seconds
         log.warning(
             "The event loop goes on; it stood still for %.1f s.",
             seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -42,15 +43,21 @@ class _Difference:
 
     Args:
         words: a sentence with `seconds` and `direction`.
+
+    Attributes:
+        seconds: what was noted last; None before that.
+        problem: what is wrong, in words.
     """
 
     def __init__(self, words: str) -> None:
         self._words = words
         self._told = 0.0
         self.problem: str | None = None
+        self.seconds: float | None = None
 
     def note(self, seconds: float) -> None:
         """One clock is so many seconds ahead of the other; negative when it is behind."""
+        self.seconds = seconds
         if abs(seconds) <= TOLERANCE:
             if self.problem is not None:
                 log.info("The clocks agree again.", extra={"action": "clock_right"})
@@ -81,6 +88,12 @@ class SkewWatch:
         """`ok`, or what is wrong."""
         problems = (self._machine.problem, self._telegram.problem)
         return " ".join(problem for problem in problems if problem is not None) or "ok"
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """How far `machine` is ahead of the clock of deadlines, and that one ahead of `telegram`'s."""
+        noted = {"machine": self._machine.seconds, "telegram": self._telegram.seconds}
+        return {clock: seconds for clock, seconds in noted.items() if seconds is not None}
 
     async def run(self) -> None:
         """Look at the machine's clock, again and again, until cancelled."""

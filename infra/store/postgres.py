@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from infra.store.postgres_crew import Crew, CrewSettings
 from infra.store.postgres_errors import FORGOTTEN, NotMigrated, in_words, is_weather
 from infra.store.postgres_session import Session, connect
 from infra.store.postgres_statements import Form, Values
-from infra.store.transactions import Row, Transaction
+from infra.store.transactions import Row, Transaction, Worker
 
 T = TypeVar("T")
 
@@ -77,6 +77,11 @@ class PostgresDatabase:
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """See `Database.read`; each of its statements sees what was committed before it."""
         return await self._reader.submit(transaction)
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """See `Database.workers`."""
+        return {"read": self._reader, "write": self.writer}
 
     async def check(self) -> None:
         """See `Database.check`; its tables must be there, too, while newer ones do no harm by now."""

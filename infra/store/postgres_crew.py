@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from core.errors import Overloaded
+from core.figures import QUICK, Durations
 from infra.store.postgres_errors import (
     CONTENDED,
     OUTCOME_UNKNOWN,
@@ -58,11 +59,13 @@ class Crew:
     Attributes:
         transactions: how many have ended, well or not.
         groups: how many groups were committed for them.
+        seconds: how long each group took, with its commit.
     """
 
     def __init__(self, settings: CrewSettings, connect: Callable[[], Awaitable[Session]]) -> None:
         self.transactions = 0
         self.groups = 0
+        self.seconds = Durations(QUICK)
         self._settings = settings
         self._connect = connect
         self._loop = asyncio.get_running_loop()
@@ -164,6 +167,7 @@ class Crew:
 
     async def _run(self, session: Session, members: list[Member]) -> list[list[Call]]:
         """Run a group, and tell those whose transactions have ended; returns what has to run again."""
+        begun = self._loop.time()
         try:
             await run_side_by_side(members, session.run)
             await session.commit()
@@ -177,6 +181,7 @@ class Crew:
             return []
         except Exception as error:  # noqa: BLE001 - the driver's errors have no common base; somebody is told each
             return await self._recover(session, members, error)
+        self.seconds.observe(self._loop.time() - begun)
         self.groups += bool(members)
         self._settle(members)
         return []

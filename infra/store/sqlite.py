@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from infra.store.file_lock import FileLock
 from infra.store.migrations import find_state
 from infra.store.sqlite_file import connect, make_folder, migrate
 from infra.store.sqlite_worker import SqliteWorker, WorkerSettings
-from infra.store.transactions import Transaction
+from infra.store.transactions import Transaction, Worker
 
 T = TypeVar("T")
 
@@ -74,6 +74,11 @@ class SqliteDatabase:
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """See `Database.read`."""
         return await self._reader.submit(transaction)
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """See `Database.workers`."""
+        return {"read": self._reader, "write": self.writer}
 
     async def check(self) -> None:
         """See `Database.check`."""

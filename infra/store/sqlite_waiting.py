@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from core.errors import StorageUnavailable
 from infra.store.errors import AlreadyServed
 from infra.store.sqlite import SqliteDatabase
-from infra.store.transactions import Transaction
+from infra.store.transactions import Transaction, Worker
 
 T = TypeVar("T")
 
@@ -77,6 +77,11 @@ class WaitingSqliteDatabase:
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """See `Database.read`."""
         return await self._ours().read(transaction)
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """See `Database.workers`."""
+        return {} if self._database is None else self._database.workers
 
     async def check(self) -> None:
         """See `Database.check`."""

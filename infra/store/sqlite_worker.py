@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from core.errors import Overloaded, StorageUnavailable
+from core.figures import QUICK, Durations
 from infra.store.sqlite_file import RETRY_AFTER, is_busy, run, translate
 from infra.store.transactions import Transaction
 
@@ -62,11 +63,13 @@ class SqliteWorker:
     Attributes:
         transactions: how many transactions have ended, well or not.
         groups: how many groups were committed for them.
+        seconds: how long each group took, with its commit.
     """
 
     def __init__(self, connection: sqlite3.Connection, settings: WorkerSettings) -> None:
         self.transactions = 0
         self.groups = 0
+        self.seconds = Durations(QUICK)
         self._connection = connection
         self._cursor = connection.cursor()
         self._settings = settings
@@ -131,6 +134,7 @@ class SqliteWorker:
 
     def _work_on_group(self) -> None:
         outcomes: list[_Outcome] = []
+        begun = time.monotonic()
         try:
             self._connection.execute(self._settings.begin)
             self._run_group(outcomes)
@@ -139,6 +143,7 @@ class SqliteWorker:
                 self.groups += 1
         except Exception as error:  # noqa: BLE001 -- the thread's outermost loop; whoever waits is told
             outcomes = self._give_up(outcomes, error)
+        self.seconds.observe(time.monotonic() - begun)
         self.transactions += len(outcomes)
         self._tell(self._settle, outcomes)
 

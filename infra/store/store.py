@@ -16,6 +16,7 @@ from infra.store.button_keys import StoredKeys
 from infra.store.chat_store import SqlChatStore
 from infra.store.deadline_store import SqlDeadlineStore
 from infra.store.errors import StoreRefused
+from infra.store.figure_store import SqlFigureStore
 from infra.store.inbox_store import SqlInboxStore
 from infra.store.presence_store import SqlPresenceStore
 from infra.store.sqlite_waiting import WaitingSqliteDatabase
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("telegate.store")
 
 
-class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPresenceStore):
+class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPresenceStore, SqlFigureStore):
     """The ports `TaskStore`, `DeadlineStore` and `InboxStore` for one bot.
 
     Args:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from core.figures import Durations
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,6 +52,18 @@ class MovedOn(Exception):
     """A row is no longer as this transaction read it: undo, and run the transaction again."""
 
 
+class Worker(Protocol):
+    """Counts what it has done.
+
+    Attributes:
+        transactions: how many have ended, well or not.
+        seconds: how long each group of them took, with its commit.
+    """
+
+    transactions: int
+    seconds: Durations
+
+
 class Database(Protocol):
     """Runs transactions. Every method raises `StorageUnavailable` when the database cannot do it now."""
 
@@ -62,6 +76,10 @@ class Database(Protocol):
 
     async def read(self, transaction: Callable[[], Transaction[T_co]]) -> T_co:
         """Run a transaction that only reads; it sees every write that returned before."""
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """Who does the work, by `read` and `write`; nobody before the database is open."""
 
     async def check(self) -> None:
         """Return when the database answers."""

@@ -8,8 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from core.figures import SLOW, Durations
 from core.ports import Migrated, NotReached, Part, Rejected, Unclear
 from infra.secret import Secret
 from infra.telegram.answers import Refused, as_core_error
@@ -28,6 +30,7 @@ _logger = logging.getLogger("telegate.telegram")
 DEFAULT_API_URL: Final = "https://api.telegram.org"
 _LONGEST_PAUSE = 60.0
 _TOKEN_OR_METHOD_UNKNOWN = (401, 404)
+_TOO_MANY = 429
 
 
 class TelegramClient:
@@ -44,6 +47,7 @@ class TelegramClient:
     Attributes:
         username: the bot's name without `@`, once `identify` has learned it.
         hear_date: told the `Date` header of Telegram's answers to rare calls; set it before the first one.
+        calls: how long calls took, by method and outcome.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class TelegramClient:
     ) -> None:
         self.username: str | None = None
         self.hear_date: Callable[[str | None], None] | None = None
+        self.calls = Durations(SLOW)
         self._token = token
         self._api_url = api_url.rstrip("/")
         self._total_seconds = total_seconds
@@ -194,7 +199,8 @@ class TelegramClient:
         connection = self._connection or await self._open()
         begun = time.monotonic()
         try:
-            result = await connection.call(method, parameters)
+            with _Measuring(self.calls, method):
+                result = await connection.call(method, parameters)
         except (NotReached, Unclear) as error:
             _report_failure(method, error, begun)
             raise
@@ -214,7 +220,8 @@ class TelegramClient:
         connection = self._connection or await self._open()
         begun = time.monotonic()
         try:
-            return await connection.through_bot(action)
+            with _Measuring(self.calls, method):
+                return await connection.through_bot(action)
         except Refused as refused:
             raise self._reported(method, refused) from refused
         except (NotReached, Unclear) as error:
@@ -234,6 +241,37 @@ class TelegramClient:
             extra={"action": "telegram_call", "method": method, "outcome": "refused", "code": refused.code},
         )
         return error
+
+
+class _Measuring:
+    """Notes how long one call took, and what came of it."""
+
+    __slots__ = ("_begun", "_calls", "_method")
+
+    def __init__(self, calls: Durations, method: str) -> None:
+        self._calls = calls
+        self._method = method
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._calls.observe(time.monotonic() - self._begun, self._method, _outcome(error))
+
+
+def _outcome(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "done"
+        case Refused():
+            return "too_many" if error.code == _TOO_MANY else "refused"
+        case NotReached():
+            return "not_reached"
+    # A call that was let go of may have been done as well.
+    return "unclear"
 
 
 def _report_failure(method: str, error: NotReached | Unclear, begun: float) -> None:

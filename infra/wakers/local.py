@@ -12,9 +12,11 @@ class LocalWaker:
 
     Attributes:
         trouble: see `core.ports.Waker.trouble`; there never is any.
+        dropped: see `core.ports.Waker.dropped`; there are no other processes.
     """
 
     trouble: Final[str | None] = None
+    dropped: Final = 0
 
     def __init__(self) -> None:
         self._wakes: list[Callable[[Iterable[str]], None]] = []

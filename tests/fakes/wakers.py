@@ -16,12 +16,14 @@ class PromptWaker:
         steps: every task id whose step was hinted at, in order.
         announced: every task that was announced as followed, in order.
         trouble: what it says is wrong with hints; set it as you like.
+        dropped: how many hints it says were lost; set it as you like.
         gap: set it when hints may have been missed.
     """
 
     def __init__(self) -> None:
         self.hints: list[str] = []
         self.trouble: str | None = None
+        self.dropped = 0
         self.gap = asyncio.Event()
         self.steps: list[str] = []
         self.announced: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.store import Store, chat_store, deadline_store, inbox_store, steps, task_store
+from infra.store import Store, chat_store, deadline_store, figure_store, inbox_store, steps, task_store
 from tests.contract.store.samples import ask
 
 PLANS = {
@@ -28,6 +28,9 @@ PLANS = {
     "the next overdue": (deadline_store._NEXT_OVERDUE, "tasks_expiring (bot=?)"),
     "old tasks": (deadline_store._FORGET_TASKS, "tasks_finished (bot=? AND updated_at<?)"),
     "old updates": (deadline_store._FORGET_UPDATES, "PRIMARY KEY (bot=?)"),
+    "how many wait for their turn": (figure_store._QUEUED, "tasks_due (bot=? AND <expr>>?)"),
+    "how many are being sent": (figure_store._SENDING, "tasks_leased (bot=? AND <expr>>?)"),
+    "how many are asked": (figure_store._ASKED, "tasks_expiring (bot=? AND expires_at>?)"),
     "old quarantine": (deadline_store._FORGET_QUARANTINE, "quarantine_by_age (bot=? AND at<?)"),
 }
 
