@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from functools import lru_cache
 from typing import Final
@@ -10,10 +11,13 @@ from aiohttp import web
 
 from core.errors import MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
 from core.policy import FOR_EVERY_SERVICE, PUBLIC
-from handlers.keys import ENDPOINT, PRINCIPAL, SERVICES
+from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
 """Platforms probe these in plain HTTP; they tell nothing."""
+
+SCRAPED: Final = "GET /metrics"
+"""The one endpoint that a scraper's token opens."""
 
 
 def refuse_unknown_paths(request: web.Request) -> None:
@@ -39,14 +43,20 @@ def require_tls(request: web.Request) -> None:
 
 def authenticate(request: web.Request) -> None:
     """Find out which service this is, on every path that is not public."""
-    if request[ENDPOINT] not in PUBLIC:
-        request[PRINCIPAL] = request.app[SERVICES].authenticate(_bearer_token(request))
+    endpoint = request[ENDPOINT]
+    if endpoint in PUBLIC:
+        return
+    token, services = _bearer_token(request), request.app[SERVICES]
+    if endpoint == SCRAPED and _is_same(token, services.metrics.token):
+        request[SCRAPER] = True
+    else:
+        request[PRINCIPAL] = services.authenticate(token)
 
 
 def authorize(request: web.Request) -> None:
     """Let a service use only what its roles name, default deny, and not faster than its rate."""
     endpoint = request[ENDPOINT]
-    if endpoint in PUBLIC:
+    if endpoint in PUBLIC or (endpoint == SCRAPED and request.get(SCRAPER)):
         return
     services = request.app[SERVICES]
     principal = request[PRINCIPAL]
@@ -76,6 +86,10 @@ def _bearer_token(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("Send a token: Authorization: Bearer <JWT>.", reason="missing")
     return token.strip()
+
+
+def _is_same(given: str, token: bytes | None) -> bool:
+    return token is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token)
 
 
 def _is_secure(request: web.Request, trusted_proxies: int) -> bool:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from core.allowance import Allowances
 from core.asking import Asking
+from core.figures import Durations, Exposition
 from core.inbox import Inbox
 from core.policy import Policy, Principal
 from core.ports import Clock
@@ -75,6 +76,21 @@ class StreamPace:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """What this process counts, and who may see it.
+
+    Attributes:
+        requests: how long requests took, by endpoint and status.
+        tell: all figures as text, in a format that this `Accept` header names.
+        token: what a scraper may send instead of a service's token; None when it may not.
+    """
+
+    requests: Durations
+    tell: Callable[[str], Awaitable[Exposition]]
+    token: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers use, ready made by the composition root.
 
@@ -104,12 +120,14 @@ class Services:
     clock: Clock
     limits: Limits
     about: About
+    metrics: Metrics
     streams: StreamPace = StreamPace()
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 ENDPOINT: web.RequestKey[str] = web.RequestKey("endpoint", str)
+SCRAPER: web.RequestKey[bool] = web.RequestKey("scraper", bool)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 HAS_BEGUN: web.RequestKey[bool] = web.RequestKey("has_begun", bool)
 """Set once an answer that goes on is on its way, so that no other one can be given."""

@@ -18,7 +18,7 @@ from core.errors import (
     TelegateError,
 )
 from handlers.admission import CHECKS, PROBED, endpoint_of
-from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID
+from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
 from handlers.problems import problem_response, status_of
 
 log = logging.getLogger("telegate.http")
@@ -39,13 +39,19 @@ async def identify_requests(request: web.Request, handler: Handler) -> web.Strea
     request[REQUEST_ID] = request_id
     current_request_id.set(request_id)
     started = time.perf_counter()
-    response = await handler(request)
+    status = "gone"
+    try:
+        response = await handler(request)
+        status = str(response.status)
+    finally:
+        seconds = time.perf_counter() - started
+        # A path or method that does not exist has no endpoint; anybody could make up any number of them.
+        request.app[SERVICES].metrics.requests.observe(seconds, request.get(ENDPOINT, "unknown"), status)
     response.headers["X-Request-Id"] = request_id
     response.headers["Server"] = "telegate"
     if log.isEnabledFor(logging.INFO) and request.path not in PROBED:
-        took = time.perf_counter() - started
         # Somebody waits for the answer, nobody for the line: it is written right after.
-        asyncio.get_running_loop().call_soon(_log_request, request, response, took)
+        asyncio.get_running_loop().call_soon(_log_request, request, response, seconds)
     return response
 
 

@@ -24,6 +24,7 @@ _ALWAYS: Final = ("internal",)
 _NOT_PROBED: Final = ("tls_required",)
 _AUTHENTICATED: Final = ("unauthenticated", "rate_limited", "overloaded", "storage_unavailable")
 _WITH_BODY: Final = ("malformed", "too_large", "unsupported_media_type", "invalid")
+_TEXTS: Final = ("text/plain", "application/openmetrics-text")
 _MODELS: Final[Mapping[Answers, str]] = {
     Answers.NEW_TASK: "TaskDocument",
     Answers.TASK: "TaskDocument",
@@ -199,6 +200,9 @@ def _good_responses(route: Route) -> dict[str, Any]:
         return {"200": {"description": "Stored."}}
     if route.answers is Answers.TASK_EVENTS:
         return _EVENTS.copy()
+    if route.answers is Answers.TEXT:
+        text = {"schema": {"type": "string"}}
+        return {"200": {"description": "Done.", "content": dict.fromkeys(_TEXTS, text)}}
     model = _MODELS.get(route.answers)
     schema = {"type": "object"} if model is None else {"$ref": _REF.format(model=model)}
     content = {"application/json": {"schema": schema}}

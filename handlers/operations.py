@@ -51,6 +51,13 @@ async def tell_capabilities(request: web.Request) -> web.Response:
     return json_response(document)
 
 
+async def tell_figures(request: web.Request) -> web.Response:
+    """All figures, for Prometheus."""
+    accept = ",".join(request.headers.getall("Accept", []))
+    told = await request.app[SERVICES].metrics.tell(accept)
+    return web.Response(body=told.body, headers={"Content-Type": told.content_type})
+
+
 async def sweep(request: web.Request) -> web.Response:
     """Work off what is due, and tell how much that was."""
     return json_response({"done": await request.app[SERVICES].sweep()})

@@ -108,7 +108,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET /healthz", operations.tell_health, "Whether the process is alive"),
     Route("GET /readyz", operations.tell_readiness, "Whether the process can take requests"),
-    Route("GET /metrics", refuse_not_built, "Figures for Prometheus"),
+    Route("GET /metrics", operations.tell_figures, "Figures for Prometheus", Answers.TEXT),
     Route("GET /openapi.json", openapi.tell_description, "This description"),
     Route("GET /docs", refuse_not_built, "A page to try the API"),
     Route("GET /.well-known/telegate.json", refuse_not_built, "The gateway's public keys"),

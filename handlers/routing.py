@@ -23,6 +23,7 @@ class Answers(Enum):
     TASK_LIST = "a page of tasks"
     TASK_EVENTS = "a task, again and again"
     DOCUMENT = "a JSON document"
+    TEXT = "lines of text"
     NOTHING = "an empty answer"
 
 

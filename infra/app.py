@@ -33,7 +33,7 @@ from core.sweeping import Sweep
 from core.telling import Telling
 from core.waiting import WaitingRoom
 from handlers.application import build_application
-from handlers.keys import About, Limits, Readiness, Services
+from handlers.keys import About, Limits, Metrics, Readiness, Services
 from handlers.middlewares import current_request_id
 from handlers.routes import SERVED
 from infra import __version__
@@ -42,9 +42,11 @@ from infra.clock import SystemClock
 from infra.database_time import DatabaseTime
 from infra.ids import UlidSequence
 from infra.logs import set_request_id_source
-from infra.loop_watchdog import LoopWatchdog
+from infra.metrics import Collector, process_name
+from infra.metrics import Metrics as SharedMetrics
 from infra.policy_file import PolicyFile
 from infra.postgres_address import PostgresAddress
+from infra.secret import Secret
 from infra.server import GatewayRunner, make_runner
 from infra.settings import Settings
 from infra.skew import SkewWatch
@@ -84,7 +86,8 @@ async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         _collect_less_often()
-        return make_runner(app, settings)
+        gateway.figures.runner = make_runner(app, settings)
+        return gateway.figures.runner
 
 
 def served_endpoints() -> frozenset[str]:
@@ -140,21 +143,18 @@ class Gateway:
             store, client, self.formatter, self.drafter, self.chats, self.sender.pacer, self.attending
         )
         self.attending.on_outage = self.rearming.wake
-        self.watch = WebhookWatch(
-            client,
-            _webhook_url(settings),
-            self.attending,
-            disarm=self.rearming.disarm,
-            healer=Healer.of(settings, client),
-        )
+        self.watch = self.make_watch()
         self.verifier = _verifier(settings, policy)
+        self.figures = self.collector()
+        self.metrics = self.make_metrics()
 
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> Gateway:
         """Open what has to be open, and start the loops; the stack closes everything again."""
         gateway = await cls.assemble(settings, stack, lock_wait=settings.shutdown_grace + _LOCK_EXTRA)
-        stack.enter_context(LoopWatchdog())
+        stack.enter_context(gateway.figures.watchdog)
         stack.push_async_callback(gateway.attending.leave)
+        stack.push_async_callback(gateway.metrics.leave)
         await stack.enter_async_context(running(gateway.loops()))
         return gateway
 
@@ -196,6 +196,36 @@ class Gateway:
         pace = Pace()
         return PostgresWaker(partial(connect, database, pace.limit), self.settings.bot_id, pace)
 
+    def make_watch(self) -> WebhookWatch:
+        """Who looks after the webhook."""
+        return WebhookWatch(
+            self.client,
+            _webhook_url(self.settings),
+            self.attending,
+            disarm=self.rearming.disarm,
+            healer=Healer.of(self.settings, self.client),
+        )
+
+    def collector(self) -> Collector:
+        """What all rooms of this process count."""
+        return Collector(
+            room=self.room,
+            sender=self.sender,
+            client=self.client,
+            attending=self.attending,
+            watch=self.watch,
+            database=self.store.database,
+            waker=self.waker,
+            skew=self.skew,
+            policy=self.policy,
+        )
+
+    def make_metrics(self) -> SharedMetrics:
+        """What all rooms of all processes have counted."""
+        name = process_name(self.drafter.identity.holder)
+        shared = isinstance(self.settings.database, PostgresAddress)
+        return SharedMetrics(self.figures.collect, self.store, name, shared)
+
     def loops(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """What runs beside the server."""
         keep = timedelta(days=self.settings.retention_days)
@@ -212,6 +242,7 @@ class Gateway:
             "sweeping the waiting room": partial(sweep_waiting_room, self.store, self.room, self.waker),
             "watching the policy file": self.policy.watch,
             "watching the webhook": self.watch.run,
+            "keeping figures": self.metrics.run,
             "forgetting finished tasks": partial(forget_finished, self.store, self.drafter.clock, keep),
         }
 
@@ -239,6 +270,7 @@ class Gateway:
                 self.drafter,
                 self.sender,
                 lambda: self.client.username,
+                self.figures.updates,
             ),
             authenticate=self.verifier.verify,
             policy=lambda: self.policy.current,
@@ -250,6 +282,7 @@ class Gateway:
             clock=self.drafter.clock,
             limits=Limits(settings.max_wait_seconds, settings.trusted_proxies),
             about=About(__version__, settings.durability, processes, settings.public_url),
+            metrics=Metrics(self.figures.requests, self.metrics.tell, _bytes_of(settings.metrics_token)),
         )
 
     async def readiness(self) -> Readiness:
@@ -310,6 +343,10 @@ def _verifier(settings: Settings, policy: PolicyFile) -> TokenVerifier:
         settings.jwt_max_lifetime,
         time.time,
     )
+
+
+def _bytes_of(secret: Secret | None) -> bytes | None:
+    return None if secret is None else secret.reveal().encode()
 
 
 def _webhook_url(settings: Settings) -> str | None:

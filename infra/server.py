@@ -322,6 +322,11 @@ class GatewayRunner(web.AppRunner):
         super().__init__(app, **kwargs)
         self._limits = limits
 
+    @property
+    def gateway_server(self) -> GatewayServer | None:
+        """The server, while there is one."""
+        return self.server if isinstance(self.server, GatewayServer) else None
+
     async def setup(self) -> None:
         """Start the application; when that fails, what it had opened is closed again."""
         try:

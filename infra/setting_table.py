@@ -92,6 +92,16 @@ def _jwt_secrets(text: str) -> tuple[Secret, ...]:
     return tuple(Secret(value) for value in values)
 
 
+def _metrics_token(text: str) -> Secret:
+    if re.fullmatch(r"[\x21-\x7e]*", text) is None or len(text) < _SHORTEST_JWT_SECRET:
+        raise ValueError(
+            f"must be at least {_SHORTEST_JWT_SECRET} characters of printable ASCII without blanks. Make one "
+            "with: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+        )
+    return Secret(text)
+
+
 def _webhook_secret(text: str) -> Secret:
     if re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) is None:
         raise ValueError(
@@ -304,6 +314,15 @@ JWT_MAX_LIFETIME: Final = Setting(
     "The longest life of a token signed with `JWT_SECRET`: seconds, or a number with `s`, `m`, `h` or `d`.",
     _SERVICES,
     default="90d",
+)
+METRICS_TOKEN: Final[Setting[Secret | None]] = Setting(
+    "METRICS_TOKEN",
+    _metrics_token,
+    "Lets Prometheus, which cannot sign tokens, read `GET /metrics` and nothing else: it sends "
+    "`Authorization: Bearer` and this text. At least 32 characters of printable ASCII without blanks.",
+    _SERVICES,
+    default_in_words="none; then only a service whose role names `GET /metrics` may read it",
+    secret=True,
 )
 PERMISSIONS_FILE: Final = Setting(
     "PERMISSIONS_FILE",

@@ -157,6 +157,7 @@ class Settings:
         jwt_secrets: the HS256 secrets; the first one signs; empty when services bring keys.
         jwt_audience: what tokens must name in `aud`.
         jwt_max_lifetime: the longest life of a token signed with one of `jwt_secrets`.
+        metrics_token: what Prometheus sends to read `/metrics`; None when only services may.
         permissions_file: the policy file.
         person_roles: the roles of people, by their id.
         port: the port to listen on; 0 means any.
@@ -184,6 +185,7 @@ class Settings:
     jwt_secrets: tuple[Secret, ...]
     jwt_audience: str
     jwt_max_lifetime: int
+    metrics_token: Secret | None
     permissions_file: Path
     person_roles: Mapping[int, frozenset[str]] = field(repr=False)
     port: int
@@ -238,7 +240,8 @@ class Settings:
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret, for the log's redaction."""
         database = self.database.secrets if isinstance(self.database, PostgresAddress) else ()
-        return (self.bot_token, self.webhook_secret, *self.jwt_secrets, *database)
+        metrics = () if self.metrics_token is None else (self.metrics_token,)
+        return (self.bot_token, self.webhook_secret, *self.jwt_secrets, *metrics, *database)
 
     def require_signing_key(self, *, services_have_keys: bool) -> None:
         """Refuse a start in which no token could ever be accepted.
@@ -286,6 +289,7 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
         jwt_secrets=jwt_secrets or (),
         jwt_audience=read(table.JWT_AUDIENCE),
         jwt_max_lifetime=read(table.JWT_MAX_LIFETIME),
+        metrics_token=read(table.METRICS_TOKEN),
         permissions_file=read(table.PERMISSIONS_FILE),
         person_roles=person_roles or {},
         port=read(table.PORT),
@@ -320,6 +324,11 @@ def _check_together(source: SettingsSource) -> None:
     if len(given) == 1:
         missing = next(setting.name for setting in pair if setting.name not in given)
         source.problems.append(f"{missing} is missing, but {given[0]} is set. Set both, or neither.")
+    # A value that cannot be read was told of already, and would be a second time.
+    if not source.problems and source.read(table.METRICS_TOKEN) in (source.read(table.JWT_SECRET) or ()):
+        source.problems.append(
+            "METRICS_TOKEN is the JWT_SECRET: whoever reads figures could sign tokens. Make another one."
+        )
 
 
 def _warnings(source: SettingsSource, database: Path | PostgresAddress, durability: str) -> Iterable[str]:

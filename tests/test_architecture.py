@@ -18,12 +18,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from core import errors
 from core.allowance import Allowances
 from core.errors import TelegateError, Unauthenticated
+from core.figures import SLOW, Durations, Exposition
 from core.messages import Chat
 from core.policy import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC, Principal
 from core.tasks import FINAL_STATES, SUCCESSORS
 from core.updates import Ignored
 from handlers.application import build_application
-from handlers.keys import About, Limits, Readiness, Services
+from handlers.keys import About, Limits, Metrics, Readiness, Services
 from handlers.problems import STATUSES, TITLES
 from tests.fakes.world import World
 
@@ -172,6 +173,9 @@ def services() -> Services:
     async def readiness() -> Readiness:
         return Readiness(ready=True, checks={}, waiters=0)
 
+    async def figures(_accept: str) -> Exposition:
+        return Exposition("text/plain", b"")
+
     return Services(
         asking=gateway.asking,
         telling=gateway.telling,
@@ -187,6 +191,7 @@ def services() -> Services:
         clock=gateway.world.clock,
         limits=Limits(),
         about=About("0.0.0", "permanent", None),
+        metrics=Metrics(Durations(SLOW), figures),
     )
 
 

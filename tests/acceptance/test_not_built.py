@@ -65,7 +65,6 @@ ROUTES = [
     ("POST", "/v1/broadcasts"),
     ("GET", "/v1/commands/events"),
     ("POST", "/v1/commands/cmd_01K3ZQ8T7M9V5B2N4C6D8F0G1H/replies"),
-    ("GET", "/metrics"),
 ]
 PUBLIC_ROUTES = [("GET", "/docs"), ("GET", "/.well-known/telegate.json")]
 

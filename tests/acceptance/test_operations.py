@@ -55,6 +55,7 @@ BUILT = {
     *EVERY_SERVICE,
     "GET /healthz",
     "GET /readyz",
+    "GET /metrics",
     "GET /openapi.json",
     "POST /telegram/webhook",
 }
