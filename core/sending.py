@@ -493,7 +493,7 @@ class Sender:
 
 _LOOK_AGAIN = timedelta(seconds=1)
 _PERFORMED = (TaskKind.MESSAGE, TaskKind.QUESTION, TaskKind.EDIT, TaskKind.DELETION)
-_ENDS = [
+_ENDS: list[tuple[str, ...]] = [
     (kind.value, state.value)
     for kind in _PERFORMED
     for state in (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,6 +27,9 @@ from tests.acceptance.gateway import (
 from tests.acceptance.policies import POLICY
 from tests.acceptance.test_several_processes import Pair, migrated_database, servers
 from tests.acceptance.updates import person_of, press_update, private_chat
+from tests.docs.pages import Page, rows
+
+REFERENCE = Page("docs/reference/metrics.md")
 
 in_module_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -173,6 +177,34 @@ async def test_a_message_and_an_answered_question_move_the_figures(gate: Gate) -
     assert by("telegate_database_group_seconds_count", access="write") >= 3
     assert by("telegate_tasks", state="asked") == 0
     assert total(after, "telegate_http_connections") >= 1
+
+
+@in_module_loop
+async def test_what_is_told_is_what_the_reference_lists(gate: Gate) -> None:
+    service, ada = gate.service(), gate.person()
+    asking = service.asking(question(ada))
+    await ada.taps(await gate.next_message(ada), "Yes")
+    (await asking).task(200)
+    await until(gate, lambda now: total(now, "telegate_webhook_ok") == 1)
+    body = (await gate.request("GET", "/metrics", headers=WITH_TOKEN)).body.decode()
+    told = {
+        name: (kind, frozenset(labels - {"process", "le"}), "process" in labels)
+        for name, kind, labels in described(body)
+    }
+    listed = {
+        name.strip("`"): (kind, frozenset(re.findall(r"\w+", labels)), heading == "Of each process")
+        for heading in ("Of each process", "Of all together")
+        for name, kind, labels, _ in rows(REFERENCE.section(heading))
+        if name.startswith("`")
+    }
+    assert told == listed
+
+
+def described(body: str) -> Iterator[tuple[str, str, set[str]]]:
+    """Each metric's name, type, and the labels of its samples."""
+    for family in text_string_to_metric_families(body):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield name, family.type, {label for sample in family.samples for label in sample.labels}
 
 
 @in_module_loop

@@ -222,6 +222,30 @@ def test_a_start_without_any_signing_key_is_refused() -> None:
     settings().require_signing_key(services_have_keys=False)
 
 
+def test_a_scraper_s_token_is_a_secret_like_the_others(tmp_path: Path) -> None:
+    assert settings().metrics_token is None
+    token = "m" * 32
+    (tmp_path / "token").write_text(f"{token}\n")
+    for given in ({"METRICS_TOKEN": token}, {"METRICS_TOKEN_FILE": str(tmp_path / "token")}):
+        found = settings(**given)
+        assert found.metrics_token == Secret(token)
+        assert Secret(token) in found.secrets
+        assert token not in repr(found)
+
+
+@pytest.mark.parametrize("token", ["m" * 31, f"{'m' * 32} {'m' * 32}", "ü" * 32, "m" * 32 + "\x7f"])
+def test_a_scraper_s_token_that_is_short_or_no_header_can_carry_is_refused(token: str) -> None:
+    [told] = problems(METRICS_TOKEN=token)
+    assert told.startswith("METRICS_TOKEN must be at least 32 characters of printable ASCII")
+    assert token not in told
+
+
+def test_a_scraper_s_token_that_could_sign_tokens_is_refused() -> None:
+    [told] = problems(METRICS_TOKEN="o" * 32, JWT_SECRET=f"{'n' * 32},{'o' * 32}")
+    assert told.startswith("METRICS_TOKEN is the JWT_SECRET: ")
+    assert len(problems(METRICS_TOKEN="o" * 32, JWT_SECRET="short")) == 1
+
+
 def test_the_webhook_secret_is_the_given_one_or_derived_from_the_token() -> None:
     assert settings(WEBHOOK_SECRET="given").webhook_secret == Secret("given")
     derived = settings().webhook_secret.reveal()

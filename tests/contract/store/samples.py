@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -18,7 +18,7 @@ from core.updates import Effect, Notice
 from infra.store import Store
 from infra.store.button_keys import StoredKeys
 from infra.store.steps import rows_of
-from infra.store.transactions import Database, Row, Statement, Transaction
+from infra.store.transactions import Database, Row, Statement, Transaction, Worker
 
 T = TypeVar("T")
 
@@ -135,6 +135,10 @@ class Unlucky:
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         return await self._database.read(transaction)
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        return self._database.workers
 
     async def check(self) -> None:
         await self._database.check()

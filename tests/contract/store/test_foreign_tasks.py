@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 from infra.store import Store
-from infra.store.transactions import Database, Row, Statement, Transaction
+from infra.store.transactions import Database, Row, Statement, Transaction, Worker
 from tests.contract.store.samples import a_message, a_question
 
 T = TypeVar("T")
@@ -24,6 +24,10 @@ class Counted:
 
     async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
         return await self._database.write(lambda: self._noted(transaction()))
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        return self._database.workers
 
     async def check(self) -> None:
         await self._database.check()

@@ -82,12 +82,14 @@ async def test_f20_a_blocked_loop_is_told_of_once_with_the_place_and_once_when_i
 
 
 async def test_f20_each_blockage_is_told_of(told: Told) -> None:
-    with LoopWatchdog(limit=0.2, tick=0.05):
+    with LoopWatchdog(limit=0.2, tick=0.05) as watchdog:
         for round_ in (0, 1):
             await asyncio.to_thread(lambda: None)
             block_until_it_is_noticed(told, 2 * round_ + 1)
             await asyncio.to_thread(told.wait_for, 2 * round_ + 2)
     assert [record.levelname for record in told.records] == ["ERROR", "WARNING"] * 2
+    assert watchdog.blocks == 2
+    assert watchdog.blocked_seconds >= 0.4
 
 
 async def test_a_busy_loop_that_still_turns_is_not_told_of(told: Told) -> None:

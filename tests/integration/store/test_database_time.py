@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import pytest
@@ -14,7 +14,7 @@ from infra.database_time import ASK_AGAIN_AFTER, ASK_EVERY, DatabaseTime
 from infra.postgres_address import PostgresAddress
 from infra.store.postgres import PostgresDatabase
 from infra.store.postgres_schema import migrate
-from infra.store.transactions import Row, Transaction
+from infra.store.transactions import Row, Transaction, Worker
 from tests import postgres
 from tests.fakes.loop import run
 from tests.fakes.machine import Machine
@@ -90,6 +90,10 @@ class ToldTime:
 
     async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
         raise AssertionError(f"To ask for the time writes nothing: {transaction}")
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        return {}
 
     async def check(self) -> None:
         raise AssertionError("Nobody asked for this.")

@@ -91,6 +91,21 @@ def test_telegram_s_date_shows_a_clock_that_is_wrong_from_the_start(
     assert watch.clock == "ok"
 
 
+def test_how_far_clocks_are_apart_is_told_in_numbers_however_little_it_is() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    watch = SkewWatch(clock, shared=False)
+    assert watch.seconds == {}
+    machine.set_by(2.5)
+    watch.look()
+    assert watch.seconds == {"machine": 2.5}
+    watch.hear_telegram(date(clock.now() + timedelta(minutes=10)))
+    assert watch.seconds["telegram"] == pytest.approx(-600, abs=1)
+    machine.set_by(-2.5)
+    watch.look()
+    assert watch.seconds["machine"] == 0
+
+
 def test_two_disagreements_are_both_told() -> None:
     machine = Machine()
     clock = machine.clock()

@@ -36,7 +36,9 @@ async def test_a_chat_waits_until_its_pause_is_over_and_others_do_not() -> None:
 
 async def test_a_pause_is_up_to_a_tenth_longer_than_telegram_asks() -> None:
     chats = book(MemoryStore(), jitter=1.0)
+    assert chats.pauses == 0
     await chats.pause(ADA.id, START, 10)
+    assert chats.pauses == 1
     assert (await chats.note(ADA.id)).pause_end(START) == START + timedelta(seconds=11)
 
 
