@@ -384,6 +384,15 @@ async def test_whichever_server_is_asked_tells_the_figures_of_both(pair: Pair) -
         assert len([1 for found, _ in figures if found == "telegate_webhook_ok"]) <= 1
 
 
+async def test_the_processes_of_one_server_are_told_whichever_of_them_answers(tmp_path: Path) -> None:
+    own = {"METRICS_TOKEN": METRICS_TOKEN, "DATABASE_URL": await migrated_database(), "WEB_CONCURRENCY": "2"}
+    async with opened(tmp_path, settings=own) as gate:
+        figures = await until(gate, lambda now: total(now, "telegate_processes") == 2)
+        assert len(label_values(figures, "process")) == 2
+        numbers = {name.split("-")[-2] for name in label_values(figures, "process")}
+        assert numbers == {str(number) for number in gate.server.workers}
+
+
 @in_module_loop
 async def test_no_counter_ever_goes_back_when_now_this_one_is_asked_and_now_that(pair: Pair) -> None:
     highest: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
