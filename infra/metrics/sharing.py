@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final, Protocol
 
-from core.errors import Overloaded, StorageUnavailable
+from core.errors import StorageUnavailable
 from core.figures import Exposition
 from infra.metrics.families import FAMILIES, Samples, Scope
 from infra.metrics.texts import read, written
@@ -33,8 +33,6 @@ A counter must never be told lower than before, or Prometheus takes it for one t
 all of it once more. What was told and not kept is unknown to the process that is asked next, so it has a
 series of its own.
 """
-
-_AWAY = (StorageUnavailable, Overloaded)
 
 
 class FigureStore(Protocol):
@@ -94,14 +92,14 @@ class Metrics:
             try:
                 await self._keep()
                 self._failing = False
-            except _AWAY as error:
+            except StorageUnavailable as error:
                 self._say(error.detail)
             await asyncio.sleep(KEEP_EVERY)
 
     async def leave(self) -> None:
         """Keep the figures a last time, so that the next scrape misses nothing."""
         if self.shared:
-            with suppress(TimeoutError, *_AWAY):
+            with suppress(TimeoutError, StorageUnavailable):
                 await asyncio.wait_for(self._keep(), LAST_WORD)
 
     async def _keep(self) -> None:
@@ -121,7 +119,7 @@ class Metrics:
         try:
             await self._keep()
             kept = sorted(await self.store.all_figures(), key=lambda one: one.at)
-        except _AWAY:
+        except StorageUnavailable:
             own = self.collect()
             return {self.name + ALONE: own}, _told_for_all([own])
         processes = {one.process: read(one.told) for one in kept}
@@ -131,7 +129,7 @@ class Metrics:
         figures: dict[str, list[tuple[tuple[str, ...], float]]] = {"telegate_processes": [((), processes)]}
         try:
             found = await self.store.open_tasks()
-        except _AWAY:
+        except StorageUnavailable:
             return {**figures, "telegate_database_up": [((), 0)]}
         return {
             **figures,

@@ -1,8 +1,8 @@
-"""Why a store cannot be used until somebody does something about it."""
+"""Why a store cannot be used: just now, or until somebody does something about it."""
 
 from __future__ import annotations
 
-from core.errors import StorageUnavailable
+from core.errors import Overloaded, StorageUnavailable
 
 
 class StoreRefused(StorageUnavailable):
@@ -15,3 +15,10 @@ class AlreadyServed(StoreRefused):
 
 class SchemaTooNew(StoreRefused):
     """A newer version of Telegate has changed the tables."""
+
+
+class StorageBusy(Overloaded, StorageUnavailable):
+    """The database has more to do than it can; nothing was done.
+
+    To services it is overload; whoever can go on without a database for a while goes on here as well.
+    """

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from core.errors import Overloaded
 from core.figures import QUICK, Durations
+from infra.store.errors import StorageBusy
 from infra.store.postgres_errors import (
     CONTENDED,
     OUTCOME_UNKNOWN,
@@ -73,20 +73,21 @@ class Crew:
         self._spare: list[tuple[Session, float]] = []
         self._at_work = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
         self._closed = False
 
     def submit(self, transaction: Callable[[], Transaction[T]]) -> asyncio.Future[T]:
         """Queue a transaction. It is done even when nobody waits for the future any more.
 
         Raises:
-            Overloaded: too many are waiting.
+            StorageBusy: too many are waiting.
             StorageUnavailable: the crew was closed.
         """
         if self._closed:
             raise unavailable("The server is stopping; nothing was done. Try again.")
         if len(self._pending) >= self._settings.most_waiting:
-            raise Overloaded("Too much work is waiting for the database; nothing was done.", retry_after=1)
+            raise StorageBusy("Too much work is waiting for the database; nothing was done.", retry_after=1)
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending.append(Call(transaction, future, self._loop.time()))
         if self._at_work < self._settings.connections:
@@ -251,9 +252,11 @@ class Crew:
 
     def _ring_by(self, time: float) -> None:
         if self._alarm is not None:
-            if self._alarm.when() <= time:
+            if self._alarm_at <= time:
                 return
             self._alarm.cancel()
+        # Kept here: for a time that is past, uvloop gives a handle that does not know it.
+        self._alarm_at = time
         self._alarm = self._loop.call_at(time, self._ring)
 
     def _ring(self) -> None:
@@ -263,7 +266,7 @@ class Crew:
         while self._pending and self._pending[0].asked_at <= too_old:
             self.transactions += 1
             busy = "All connections to the database were busy for too long; nothing was done. Try again."
-            self._pending.popleft().settle(None, Overloaded(busy, retry_after=1))
+            self._pending.popleft().settle(None, StorageBusy(busy, retry_after=1))
         times = [since + self._settings.idle for _, since in self._spare]
         times += [call.asked_at + self._settings.patience for call in list(self._pending)[:1]]
         if times:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from core.errors import Overloaded, StorageUnavailable
+from core.errors import StorageUnavailable
 from core.figures import QUICK, Durations
+from infra.store.errors import StorageBusy
 from infra.store.sqlite_file import RETRY_AFTER, is_busy, run, translate
 from infra.store.transactions import Transaction
 
@@ -87,7 +88,7 @@ class SqliteWorker:
         """Queue a transaction. It is done even when nobody waits for the future any more.
 
         Raises:
-            Overloaded: too many are waiting.
+            StorageBusy: too many are waiting.
             StorageUnavailable: the worker was closed.
         """
         if self._closed is not None:
@@ -95,7 +96,7 @@ class SqliteWorker:
                 "The server is stopping; nothing was done. Try again.", retry_after=RETRY_AFTER
             )
         if self._waiting >= self._settings.most_waiting:
-            raise Overloaded("Too much work is waiting for the database; nothing was done.", retry_after=1)
+            raise StorageBusy("Too much work is waiting for the database; nothing was done.", retry_after=1)
         self._waiting += 1
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Call(transaction, future, time.monotonic()))

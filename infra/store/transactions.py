@@ -71,7 +71,7 @@ class Database(Protocol):
         """Run a transaction that changes something; when this returns, the change is on the disk.
 
         Raises:
-            Overloaded: too many transactions are waiting already.
+            StorageBusy: too many transactions are waiting already.
         """
 
     async def read(self, transaction: Callable[[], Transaction[T_co]]) -> T_co:

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
 import pytest
+import uvloop
 
 from core.errors import Overloaded, StorageUnavailable
 from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 from infra.store.postgres import PostgresDatabase
+from infra.store.postgres_crew import Crew, CrewSettings
 from infra.store.postgres_errors import OUTCOME_UNKNOWN, is_weather, translate
 from infra.store.postgres_schema import migrate
 from infra.store.postgres_session import Session
@@ -213,6 +215,37 @@ async def test_too_many_waiting_are_refused_at_once(address: PostgresAddress) ->
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False, False, False, True, True]
     await database.close()
+
+
+async def test_a_busy_database_is_one_that_is_away_for_a_while(address: PostgresAddress) -> None:
+    database = PostgresDatabase(address, most_waiting=1)
+    first = asyncio.create_task(database.read(only("SELECT 1")))
+    second = asyncio.create_task(database.read(only("SELECT 1")))
+    # Whoever goes on without a database for a while, as all loops and waiting requests do, goes on here, too.
+    with pytest.raises(StorageUnavailable) as refusal:
+        await second
+    assert (refusal.value.code, refusal.value.retry_after) == ("overloaded", 1)
+    await first
+    await database.close()
+
+
+def test_whoever_has_waited_too_long_already_is_told_so_in_the_serving_loop() -> None:
+    # gunicorn's worker serves with uvloop; a timer for a time that is past is another thing there.
+    async def main() -> None:
+        away = asyncio.Event()
+
+        async def connect() -> Session:
+            await away.wait()
+            raise StorageUnavailable("There is no database.")
+
+        crew = Crew(CrewSettings(connections=1, patience=-1, idle=60, most_waiting=9), connect)
+        tries = [crew.submit(only("SELECT 1")) for _ in range(3)]
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [True] * 3
+        away.set()
+        await crew.close()
+
+    uvloop.run(main())
 
 
 async def test_a_commit_whose_answer_is_lost_is_never_reported_as_done(name: str) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.errors import Overloaded, StorageUnavailable, TelegateError
+from core.errors import StorageUnavailable, TelegateError
 from infra.metrics.families import Samples
 from infra.metrics.sharing import ALONE, Metrics, process_name
 from infra.metrics.texts import written
+from infra.store.errors import StorageBusy
 from infra.store.figure_store import Kept, Open
 
 AWAY = StorageUnavailable("The database cannot be reached.", retry_after=3)
@@ -129,7 +130,7 @@ async def test_what_is_kept_last_is_the_newest_however_slow_the_database(store: 
     assert store.rows["one"][0] == 5
 
 
-@pytest.mark.parametrize("trouble", [AWAY, Overloaded("Too much waits.", retry_after=1)])
+@pytest.mark.parametrize("trouble", [AWAY, StorageBusy("Too much waits.", retry_after=1)])
 async def test_without_the_database_it_tells_its_own_under_another_name(
     store: MemoryFigures, trouble: TelegateError
 ) -> None:
