@@ -78,6 +78,19 @@ class ButtonData:
         return False
 
 
+def are_of_one_question(data: Sequence[str]) -> bool:
+    """Whether a message's buttons, in order, are all that one question has, as far as their layout tells.
+
+    That needs no key: one token, and the options counted from 0. Nobody else's looks so by chance.
+    """
+    buttons = [ButtonData.unpack(each) for each in data]
+    first = buttons[0] if buttons else None
+    return first is not None and all(
+        button is not None and (button.key_id, button.token, button.option) == (first.key_id, first.token, at)
+        for at, button in enumerate(buttons)
+    )
+
+
 def _mac(key: ButtonKey, token: bytes, option: int, chat: int | str) -> bytes:
     signed = bytes([key.id]) + token + bytes([option]) + str(chat).encode()
     return hmac.new(key.secret, signed, hashlib.sha256).digest()[:_MAC_BYTES]

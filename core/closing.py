@@ -11,10 +11,11 @@ from core.chats import EVERY_CHAT, ChatBook
 from core.drafting import Drafter
 from core.errands import Errands
 from core.pacing import Pacer, Urgency
+from core.policy import GATEWAY_SERVICE
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, TaskStore, Unclear
 from core.rendering import closing_part, last_messages
 from core.tasks import Change, Task
-from core.updates import Notice
+from core.updates import Notice, Orphan
 
 log = logging.getLogger("telegate.sending")
 
@@ -45,6 +46,7 @@ class Closer:
     errands: Errands
     precedence: float = PRECEDENCE
     _closing: set[str] = field(default_factory=set)
+    _stripping: set[Orphan] = field(default_factory=set)
 
     def close(self, task: Task) -> None:
         """Make a decided question's message tell its outcome, and take its buttons away."""
@@ -55,6 +57,12 @@ class Closer:
     def acknowledge(self, notice: Notice) -> None:
         """Tell the person who pressed a button what became of it."""
         self.errands.run(self._acknowledge(notice))
+
+    def strip(self, orphan: Orphan) -> None:
+        """Take away the buttons of a question that nobody remembers."""
+        if orphan not in self._stripping:
+            self._stripping.add(orphan)
+            self.errands.run(self._strip(orphan))
 
     async def _close(self, task: Task) -> None:
         try:
@@ -78,8 +86,7 @@ class Closer:
         try:
             await self.messenger.edit(task.chat.id, message_id, part)
         except NotReached as error:
-            if error.retry_after is not None:
-                await self.chats.pause(task.chat.id, self.drafter.clock.now(), error.retry_after)
+            await self._note_pause(task.chat.id, error)
             raise
         except (Rejected, Migrated) as error:
             # The message is gone or too old, or stayed behind in the old group: nothing is left to be closed.
@@ -88,6 +95,22 @@ class Closer:
                 error.detail,
                 extra={"action": "close_refused", "task": task.id},
             )
+
+    async def _strip(self, orphan: Orphan) -> None:
+        try:
+            await self._wait_for_pause(orphan.chat)
+            await self.pacer.turn(orphan.chat, GATEWAY_SERVICE, Urgency.PRESS)
+            await self.messenger.strip(orphan.chat, orphan.message_id)
+        except NotReached as error:
+            # The buttons stay until the next press.
+            await self._note_pause(orphan.chat, error)
+            raise
+        finally:
+            self._stripping.discard(orphan)
+
+    async def _note_pause(self, chat: int | str, error: NotReached) -> None:
+        if error.retry_after is not None:
+            await self.chats.pause(chat, self.drafter.clock.now(), error.retry_after)
 
     async def _acknowledge(self, notice: Notice) -> None:
         await asyncio.sleep(self.precedence)

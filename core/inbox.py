@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from core import phrases
-from core.buttons import ButtonData
+from core.buttons import ButtonData, are_of_one_question
 from core.drafting import Drafter
 from core.errands import to_its_end
 from core.errors import TelegramUnavailable
@@ -30,6 +30,7 @@ from core.updates import (
     Lookup,
     Notice,
     OpenQuestions,
+    Orphan,
     TextReceived,
     Unreadable,
     Update,
@@ -125,6 +126,8 @@ class Inbox:
             self.sender.take(reply)
         if effect.close is not None:
             self.sender.closer.close(effect.close)
+        if effect.orphan is not None:
+            self.sender.closer.strip(effect.orphan)
         return "taken"
 
     # A button
@@ -132,7 +135,8 @@ class Inbox:
     def _press(self, press: ButtonPressed, data: ButtonData | None, tasks: Sequence[Task]) -> Effect:
         task = tasks[0] if tasks else None
         if data is None or task is None or not self._genuine(press, data, task):
-            return _notice(press, phrases.BUTTON_GONE, popup=True)
+            orphan = self._orphan(press, data) if data is not None and task is None else None
+            return Effect(notice=Notice(press.press_id, phrases.BUTTON_GONE, popup=True), orphan=orphan)
         if press.person is None:
             return _notice(press, phrases.ONLY_PEOPLE, popup=True)
         if task.state not in OPEN_QUESTION_STATES:
@@ -153,6 +157,21 @@ class Inbox:
         changes = () if found is task else (Change(found, "copy_found", update=press.update_id),)
         notice = Notice(press.press_id, phrases.too_late(task), popup=True)
         return Effect(changes=changes, notice=notice, close=found)
+
+    def _orphan(self, press: ButtonPressed, data: ButtonData) -> Orphan | None:
+        """The message that was pressed, when it is ours for certain, and its question is not known any more.
+
+        A modified client can name any message and send any data, but Telegram tells by itself which buttons
+        that message carries. A key of ours proves that we made the one that was pressed. When the database,
+        and the keys with it, was replaced, it has to be this bot's message, with nothing but the buttons of
+        one question: a question of this database would carry its own token there, which leads to it.
+        """
+        carrier, identity = press.carrier(), self.drafter.identity
+        if press.data not in carrier.buttons:
+            return None
+        looks_ours = carrier.author == identity.bot and are_of_one_question(carrier.buttons)
+        is_ours = looks_ours or data.genuine(identity.keys, press.chat)
+        return Orphan(press.chat, press.message_id) if is_ours else None
 
     def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
         """Whether we made this button, for this chat; a channel known by its name has no id to compare."""

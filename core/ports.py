@@ -314,6 +314,9 @@ class Messenger(Protocol):
     async def delete(self, chat: int | str, message_id: int) -> None:
         """Take a message away."""
 
+    async def strip(self, chat: int | str, message_id: int) -> None:
+        """Take a message's buttons away and leave its text; one that has none, or is gone, is success."""
+
     async def acknowledge(self, press_id: str, text: str, *, popup: bool) -> None:
         """Answer a button's press, with at most 200 characters; a press that is too old is success."""
 

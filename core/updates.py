@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from core.questions import Person
 from core.tasks import Change, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The message under whose button somebody pressed, as Telegram tells it: no client can forge it.
+
+    Attributes:
+        author: the id of the bot that wrote it; None when Telegram does not tell.
+        buttons: the data of its buttons, in order.
+    """
+
+    author: int | None = None
+    buttons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +31,7 @@ class ButtonPressed:
         person: who pressed, or None when it was no person (a bot, an anonymous admin, a channel).
         chat: the chat of the message.
         data: the button's data as it came: forgeable, to be checked.
+        carrier: reads what Telegram tells about the message, for the rare case in which it matters.
     """
 
     update_id: int
@@ -25,6 +40,7 @@ class ButtonPressed:
     chat: int
     message_id: int
     data: str
+    carrier: Callable[[], Carrier] = field(default=Carrier, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,14 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """A message of ours with the buttons of a question that nobody remembers."""
+
+    chat: int
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """What one update does. `changes` and `replies` are stored with the update, or nothing is.
 
@@ -140,9 +164,11 @@ class Effect:
         replies: new tasks: what the gateway itself says to the person.
         notice: the acknowledgement of a button, sent after the commit; losing it loses no answer.
         close: a question that is over, whose message still has buttons that were just pressed.
+        orphan: a message whose buttons were pressed, and belong to no question any more.
     """
 
     changes: tuple[Change, ...] = ()
     replies: tuple[Task, ...] = ()
     notice: Notice | None = None
     close: Task | None = None
+    orphan: Orphan | None = None

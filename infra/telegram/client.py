@@ -29,6 +29,7 @@ _logger = logging.getLogger("telegate.telegram")
 
 DEFAULT_API_URL: Final = "https://api.telegram.org"
 _LONGEST_PAUSE = 60.0
+_NOTHING_TO_STRIP = ("message is not modified", "message to edit not found", "message can't be edited")
 _TOKEN_OR_METHOD_UNKNOWN = (401, 404)
 _TOO_MANY = 429
 
@@ -120,6 +121,14 @@ class TelegramClient:
         parameters = {"chat_id": chat, "message_id": message_id}
         await self._call_but("deleteMessage", parameters, "message to delete not found")
 
+    async def strip(self, chat: int | str, message_id: int) -> None:
+        """Take a message's buttons away; one that is gone, too old or without any is success.
+
+        Source: https://core.telegram.org/bots/api#editmessagereplymarkup
+        """
+        parameters = {"chat_id": chat, "message_id": message_id}
+        await self._call_but("editMessageReplyMarkup", parameters, *_NOTHING_TO_STRIP)
+
     async def acknowledge(self, press_id: str, text: str, *, popup: bool) -> None:
         """Answer a button's press; a press that is too old is success.
 
@@ -208,12 +217,12 @@ class TelegramClient:
             _logger.debug("Telegram has done %s.", method, extra=_fields(method, "done", begun))
         return result
 
-    async def _call_but(self, method: str, parameters: Parameters, harmless: str) -> None:
-        """Call a method whose refusal in these words means that there is nothing left to do."""
+    async def _call_but(self, method: str, parameters: Parameters, *harmless: str) -> None:
+        """Call a method whose refusal in any of these words means that there is nothing left to do."""
         try:
             await self._call(method, parameters)
         except Refused as refused:
-            if not refused.says(harmless):
+            if not any(refused.says(words) for words in harmless):
                 raise self._reported(method, refused) from refused
 
     async def _through_bot(self, method: str, action: Callable[[telegram.Bot], Awaitable[T]]) -> T:

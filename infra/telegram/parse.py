@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from core.questions import Person
-from core.updates import ButtonPressed, CommandReceived, Ignored, TextReceived, Unreadable, Update
+from core.updates import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable, Update
 
 _NO_PERSONS: Final = frozenset({777000, 136817688, 1087968824})
 """Telegram itself, "Channel Bot" and "Group Anonymous Bot". Source: https://core.telegram.org/bots/api#message."""
@@ -107,14 +108,14 @@ def parse_update(raw: bytes) -> Update:
     except ValidationError as error:
         return Unreadable(_find_update_id(raw), _first_problem(error), raw)
     if update.callback_query is not None:
-        return _press(update.update_id, update.callback_query)
+        return _press(update.update_id, update.callback_query, raw)
     if update.message is not None:
         return _message(update.update_id, update.message, raw)
     kinds = ", ".join(sorted(_keys(raw) - {"update_id"})) or "nothing"
     return Ignored(update.update_id, f"An update of a kind that is not handled ({kinds}).")
 
 
-def _press(update_id: int, press: _Press) -> Update:
+def _press(update_id: int, press: _Press, raw: bytes) -> Update:
     if press.data is None:
         return Ignored(update_id, "A button press without data.")
     if press.message is None:
@@ -126,7 +127,20 @@ def _press(update_id: int, press: _Press) -> Update:
         chat=press.message.chat.id,
         message_id=press.message.message_id,
         data=press.data,
+        carrier=partial(_carrier, raw),
     )
+
+
+def _carrier(raw: bytes) -> Carrier:
+    """The message that was pressed: hardly ever wanted, so it is read only then, and is never an error."""
+    try:
+        message = _object(raw)["callback_query"]["message"]
+        author = message["from"]["id"] if "from" in message else None
+        rows = message["reply_markup"]["inline_keyboard"]
+        found = [button.get("callback_data") for row in rows for button in row]
+    except (AttributeError, KeyError, TypeError):
+        return Carrier()
+    return Carrier(author, tuple(data for data in found if isinstance(data, str)))
 
 
 def _message(update_id: int, message: _Message, raw: bytes) -> Update:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from core.errors import TelegateError
@@ -21,7 +21,7 @@ from core.tasks import Failure
 
 _Deed: TypeAlias = Callable[[], None]
 
-Verb: TypeAlias = Literal["send", "edit", "delete", "acknowledge"]
+Verb: TypeAlias = Literal["send", "edit", "delete", "strip", "acknowledge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,16 @@ class ScriptedMessenger:
             self.chat[message_id] = Shown(chat, message_id, first=shown.first, now=None)
 
         await self._perform(Call("delete", chat, message_id=message_id), remove)
+
+    async def strip(self, chat: int | str, message_id: int) -> None:
+        """See `core.ports.Messenger.strip`."""
+
+        def change() -> None:
+            shown = self._found(chat, message_id)
+            assert shown.now is not None
+            self.chat[message_id] = replace(shown, now=replace(shown.now, keyboard=()))
+
+        await self._perform(Call("strip", chat, message_id=message_id), change)
 
     async def acknowledge(self, press_id: str, text: str, *, popup: bool) -> None:
         """See `core.ports.Messenger.acknowledge`."""

@@ -32,7 +32,7 @@ from core.sending import Sender
 from core.submitting import Submission, TaskDesk
 from core.tasks import Task
 from core.telling import MessageRequest, Telling
-from core.updates import ButtonPressed, CommandReceived, TextReceived
+from core.updates import ButtonPressed, Carrier, CommandReceived, TextReceived
 from core.waiting import WaitingRoom
 from tests.fakes.clock import HandClock
 from tests.fakes.formatter import PlainFormatter
@@ -254,7 +254,13 @@ class Gateway:
         where = shown.chat if isinstance(shown.chat, int) else GROUP
         number = self.world.next_update() if update_id is None else update_id
         return ButtonPressed(
-            number, f"press-{number}", by, where if chat is None else chat, shown.message_id, data
+            number,
+            f"press-{number}",
+            by,
+            where if chat is None else chat,
+            shown.message_id,
+            data,
+            lambda: Carrier(BOT, tuple(button.data for button in shown.buttons if button.data)),
         )
 
     async def write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -149,6 +150,32 @@ async def test_a_deletion_that_telegram_does_not_allow_is_rejected(client_at: Cl
     async with serve(refusal(400, "Bad Request: message can't be deleted for everyone")) as server:
         with pytest.raises(Rejected, match="48 hours"):
             await (await client_at(server.url)).delete(815, 4)
+
+
+async def test_buttons_are_taken_away_and_the_text_stays(client_at: ClientAt) -> None:
+    async with serve(YES) as server:
+        await (await client_at(server.url)).strip(-100, 4)
+    [request] = server.requests
+    assert request.path.endswith("/editMessageReplyMarkup")
+    assert request.parameters == {"chat_id": -100, "message_id": 4}
+
+
+@pytest.mark.parametrize(
+    "words", ["message is not modified: specified …", "message to edit not found", "message can't be edited"]
+)
+async def test_buttons_that_are_gone_or_too_old_are_as_good_as_taken_away(
+    client_at: ClientAt, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(refusal(400, f"Bad Request: {words}")) as server:
+        await (await client_at(server.url)).strip(815, 4)
+    assert len(server.requests) == 1
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_buttons_that_may_not_be_taken_away_are_told(client_at: ClientAt) -> None:
+    async with serve(refusal(403, "Forbidden: bot was kicked from the group chat")) as server:
+        with pytest.raises(Rejected, match="no member"):
+            await (await client_at(server.url)).strip(815, 4)
 
 
 async def test_an_acknowledgement_says_its_text_as_a_toast_or_a_popup(client_at: ClientAt) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from core import phrases
-from core.buttons import ButtonData
+from core.buttons import ButtonData, ButtonKey
 from core.errors import StorageUnavailable, TelegramUnavailable
 from core.messages import Chat
 from core.questions import Person, Respondents, TextInput
 from core.tasks import Task, TaskState
-from core.updates import ButtonPressed, Ignored, Unreadable
-from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang
-from tests.fakes.world import ADA, BEN, CHANNEL, EVE, GROUP, KEYS, Gateway, World, turns, until
+from core.updates import ButtonPressed, Carrier, Ignored, Unreadable
+from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang, later
+from tests.fakes.world import ADA, BEN, BOT, CHANNEL, EVE, GROUP, KEYS, Gateway, World, turns, until
 
 ANYONE = Respondents(anyone=True)
 OPERATORS = Respondents(roles=frozenset({"operator"}))
@@ -164,6 +165,92 @@ async def test_a_button_carried_into_another_chat_changes_nothing(gateway: Gatew
     await gateway.press("Deploy", by=EVE, chat=EVE.id)
     assert await told(gateway) == (phrases.BUTTON_GONE, True)
     assert unchanged(gateway, task)
+
+
+# A button of a question that nobody remembers
+
+
+async def forgotten(gateway: Gateway, **how: object) -> Task:
+    """A question that stands in its chat, and whose row is gone."""
+    task = await asked(gateway, "Deploy?", **how)
+    del gateway.world.store.tasks[task.id]
+    return task
+
+
+def stripped(gateway: Gateway) -> list[int | None]:
+    """The messages whose buttons were to be taken away."""
+    return [call.message_id for call in gateway.world.messenger.of("strip")]
+
+
+async def test_a_press_on_a_forgotten_question_takes_its_buttons_away(gateway: Gateway) -> None:
+    await forgotten(gateway)
+    await gateway.press("Deploy")
+    assert await told(gateway) == (phrases.BUTTON_GONE, True)
+    assert gateway.world.messenger.last.buttons == ()
+    assert gateway.world.messenger.last.text == "Deploy?"
+
+
+async def test_two_presses_at_once_on_a_forgotten_question_edit_it_once(gateway: Gateway) -> None:
+    await forgotten(gateway, chat=GROUP, respondents=ANYONE)
+    hang = Hang()
+    gateway.world.messenger.script(hang, verb="strip")
+    await gateway.press("Deploy")
+    await hang.arrived.wait()
+    await gateway.press("Cancel", by=BEN)
+    hang.release()
+    await gateway.settled()
+    assert len(stripped(gateway)) == 1
+    assert len(gateway.world.messenger.of("acknowledge")) == 2
+
+
+async def test_buttons_of_a_database_that_was_replaced_are_known_by_their_layout(gateway: Gateway) -> None:
+    await forgotten(gateway)
+    lost = ButtonKey(1, b"the key of another database, 32.")
+    carried = tuple(ButtonData.sign(lost, b"another toke", at, ADA.id).pack() for at in range(2))
+    press = replace(gateway.pressed(carried[1]), carrier=lambda: Carrier(4242, carried))
+    await gateway.inbox.take(press)
+    await gateway.settled()
+    assert stripped(gateway) == []
+    ours = Carrier(BOT, carried)
+    await gateway.inbox.take(replace(gateway.pressed(carried[1]), carrier=lambda: ours))
+    await gateway.settled()
+    assert stripped(gateway) == [press.message_id]
+
+
+@pytest.mark.parametrize("options", [(0, 0), (1, 2), (1,), (1, 0)])
+async def test_buttons_that_nobody_s_question_has_are_left_alone(
+    gateway: Gateway, options: tuple[int, ...]
+) -> None:
+    await forgotten(gateway)
+    lost = ButtonKey(1, b"the key of another database, 32.")
+    carried = tuple(ButtonData.sign(lost, b"another toke", at, ADA.id).pack() for at in options)
+    for others in (carried, (*carried, "deploy"), ("deploy", *carried)):
+        carrier = Carrier(BOT, others)
+        await gateway.inbox.take(replace(gateway.pressed(carried[0]), carrier=partial(replace, carrier)))
+    await gateway.settled()
+    assert stripped(gateway) == []
+
+
+async def test_a_forgotten_button_carried_under_another_message_takes_nothing_away(gateway: Gateway) -> None:
+    await forgotten(gateway)
+    data = gateway.world.messenger.last.first_buttons[0].data or ""
+    await asked(gateway)
+    await gateway.inbox.take(gateway.pressed(data))
+    assert await told(gateway) == (phrases.BUTTON_GONE, True)
+    assert stripped(gateway) == []
+
+
+async def test_a_forgotten_question_waits_while_telegram_asks_to_wait(gateway: Gateway) -> None:
+    await forgotten(gateway)
+    gateway.world.messenger.script(later(60), verb="strip")
+    for _ in range(2):
+        await gateway.press("Deploy")
+        assert await told(gateway) == (phrases.BUTTON_GONE, True)
+    assert len(stripped(gateway)) == 1
+    gateway.world.clock.advance(61)
+    await gateway.press("Deploy")
+    await gateway.settled()
+    assert gateway.world.messenger.last.buttons == ()
 
 
 async def test_a_channel_known_by_its_name_takes_answers(gateway: Gateway) -> None:

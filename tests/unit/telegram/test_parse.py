@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.questions import Person
-from core.updates import ButtonPressed, CommandReceived, Ignored, TextReceived, Unreadable
+from core.updates import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable
 from infra.telegram.parse import parse_update
 
 ADA = {"id": 815, "is_bot": False, "first_name": "Ada", "last_name": "Lovelace", "username": "ada"}
@@ -50,6 +50,28 @@ def press(**fields: Any) -> bytes:
 
 def test_a_press_names_person_message_and_data() -> None:
     assert parse_update(press()) == ButtonPressed(1, "77", PERSON, 815, 5, "abc")
+
+
+def test_a_press_tells_who_wrote_the_message_and_which_buttons_it_carries() -> None:
+    rows = [
+        [{"text": "Yes", "callback_data": "abc"}, {"text": "Docs", "url": "https://a.b"}],
+        [{}],
+    ]
+    shown = {"message_id": 5, "chat": PRIVATE, "from": {"id": 42}, "reply_markup": {"inline_keyboard": rows}}
+    pressed = parse_update(press(message=shown))
+    assert isinstance(pressed, ButtonPressed)
+    assert pressed.carrier() == Carrier(42, ("abc",))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"from": 5, "reply_markup": 5}, {"from": {"id": "x"}, "reply_markup": {"inline_keyboard": 5}},
+     {"reply_markup": {"inline_keyboard": [5, [5, {"callback_data": 5}]]}}],
+)  # fmt: skip
+def test_a_press_counts_whatever_its_message_carries(odd: dict[str, Any]) -> None:
+    pressed = parse_update(press(message={"message_id": 5, "chat": PRIVATE, **odd}))
+    assert pressed == ButtonPressed(1, "77", PERSON, 815, 5, "abc")
+    assert pressed.carrier() == Carrier()
 
 
 def test_a_press_under_a_message_that_the_bot_no_longer_sees_counts_too() -> None:
