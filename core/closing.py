@@ -13,7 +13,7 @@ from core.errands import Errands
 from core.pacing import Pacer, Urgency
 from core.policy import GATEWAY_SERVICE
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, TaskStore, Unclear
-from core.rendering import closing_part, last_messages
+from core.rendering import closing_part, fingerprint, last_messages
 from core.tasks import Change, Task
 from core.updates import Notice, Orphan
 
@@ -70,19 +70,22 @@ class Closer:
             shown: tuple[int, ...] = ()
             while shown != task.message_ids:
                 shown = task.message_ids
-                await self._show_outcome(task)
-                task = await self.store.amend(task.id, partial(_closed, shown)) or task
+                outcome = await self._show_outcome(task)
+                task = await self.store.amend(task.id, partial(_closed, shown, outcome)) or task
         finally:
             self._closing.discard(task.id)
 
-    async def _show_outcome(self, task: Task) -> None:
+    async def _show_outcome(self, task: Task) -> bytes | None:
+        """Returns the fingerprint of what stands in the chat now; None when nothing could be edited."""
         part = closing_part(task, self.formatter)
+        edited = 0
         for message_id in last_messages(task, self.formatter, self.drafter.identity.keys[-1]):
             await self._wait_for_pause(task.chat.id)
             await self.pacer.turn(task.chat.id, task.service, Urgency.PRESS)
-            await self._close_message(task, message_id, part)
+            edited += await self._close_message(task, message_id, part)
+        return fingerprint(part) if edited else None
 
-    async def _close_message(self, task: Task, message_id: int, part: Part) -> None:
+    async def _close_message(self, task: Task, message_id: int, part: Part) -> bool:
         try:
             await self.messenger.edit(task.chat.id, message_id, part)
         except NotReached as error:
@@ -95,6 +98,8 @@ class Closer:
                 error.detail,
                 extra={"action": "close_refused", "task": task.id},
             )
+            return False
+        return True
 
     async def _strip(self, orphan: Orphan) -> None:
         try:
@@ -138,6 +143,6 @@ class Closer:
         return 0.0 if end is None else (end - now).total_seconds()
 
 
-def _closed(shown: tuple[int, ...], task: Task) -> Change | None:
+def _closed(shown: tuple[int, ...], outcome: bytes | None, task: Task) -> Change | None:
     """All its messages show the outcome, unless one more has come to light meanwhile."""
-    return Change(task.shown(), "closed") if task.message_ids == shown else None
+    return Change(task.shown(), "closed", shown=outcome) if task.message_ids == shown else None

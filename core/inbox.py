@@ -17,9 +17,9 @@ from core.messages import Chat
 from core.policy import FOR_EVERY_PERSON, Policy
 from core.ports import InboxStore
 from core.questions import Person
-from core.rendering import parts_of
+from core.rendering import fingerprint, parts_of
 from core.sending import Sender
-from core.tasks import OPEN_QUESTION_STATES, Change, Task
+from core.tasks import OPEN_QUESTION_STATES, Change, Task, TaskState
 from core.updates import (
     ButtonPressed,
     ByMessage,
@@ -148,7 +148,7 @@ class Inbox:
         if answer is None:
             return _notice(press, phrases.BUTTON_GONE, popup=True)
         decided = task.with_message(now, press.message_id).answered(now, answer)
-        change = Change.to_state(decided, person=press.person.id, update=press.update_id)
+        change = self._answer(task, decided, press.person, press.update_id)
         return Effect(changes=(change,), notice=Notice(press.press_id, phrases.thanks(answer)))
 
     def _too_late(self, press: ButtonPressed, task: Task) -> Effect:
@@ -233,7 +233,7 @@ class Inbox:
     def _written(self, text: TextReceived, task: Task) -> Effect:
         now = self.drafter.clock.now()
         answer = task.question.answer_by_text(text.text, text.person, now)
-        change = Change.to_state(task.answered(now, answer), person=text.person.id, update=text.update_id)
+        change = self._answer(task, task.answered(now, answer), text.person, text.update_id)
         return Effect(changes=(change,))
 
     def _stranger(self, text: TextReceived, task: Task) -> Effect:
@@ -280,6 +280,14 @@ class Inbox:
         return phrases.not_yet(command.name)
 
     # Both
+
+    def _answer(self, before: Task, decided: Task, by: Person, update_id: int) -> Change:
+        """The step of an answer. One to a question that nobody knew to be asked proves what was shown."""
+        shown = None
+        if before.state is not TaskState.ASKED:
+            keys = self.drafter.identity.keys
+            shown = fingerprint(parts_of(before, self.sender.formatter, keys[-1])[-1])
+        return Change.to_state(decided, person=by.id, update=update_id, shown=shown)
 
     def _may_answer(self, person: Person, task: Task) -> bool:
         return task.question.respondents.include(person.id, self.policy().roles_of_person)

@@ -15,7 +15,7 @@ from core.drafting import LEASE, Drafter
 from core.errors import StorageUnavailable, TelegateError
 from core.pacing import Pacer, Urgency
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, Unclear
-from core.rendering import closing_part, last_messages, rearmed_part
+from core.rendering import closing_part, fingerprint, last_messages, rearmed_part
 from core.tasks import DECIDED_STATES, Task, TaskState
 
 log = logging.getLogger("telegate.rearming")
@@ -59,10 +59,14 @@ class RearmingStore(Protocol):
     async def postpone_disarmed(self, task_id: str, until: datetime) -> None:
         """Nobody gets this one before `until`."""
 
-    async def rearmed(self, task_id: str) -> Task | None:
+    async def rearmed(self, task_id: str, shown: bytes) -> Task | None:
         """An open question's message asks for another press: write that down, and strike it off the list.
 
         When the question has been decided meanwhile, nothing is changed.
+
+        Args:
+            task_id: of the question.
+            shown: the fingerprint of what its message says now.
 
         Returns:
             The task as it stands, or None when there is none.
@@ -168,7 +172,7 @@ class Rearming:
             if not await self._show(task, part):
                 await self.store.strike_off(task.id)
                 return
-            task = await self.store.rearmed(task.id)
+            task = await self.store.rearmed(task.id, fingerprint(part))
             if task is not None and task.state is TaskState.ASKED:
                 _tell(task, disarmed.outage)
                 return

@@ -23,12 +23,13 @@ from core.ports import (
     Messenger,
     Migrated,
     NotReached,
+    Part,
     Rejected,
     TaskStore,
     Unclear,
     Waker,
 )
-from core.rendering import edited_parts, misfit_text, parts_of
+from core.rendering import edited_parts, fingerprint, misfit_text, parts_of
 from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
 
 log = logging.getLogger("telegate.sending")
@@ -346,21 +347,22 @@ class Sender:
                 await self._wait_for_turn(task)
             message_id = await self.messenger.send(task.chat.id, task.chat.topic, part)
             last = number == len(parts) - 1
-            task = await self._delivered(task, message_id, last=last) or task
+            task = await self._delivered(task, message_id, part, last=last) or task
 
-    async def _delivered(self, task: Task, message_id: int, *, last: bool) -> Task | None:
+    async def _delivered(self, task: Task, message_id: int, part: Part, *, last: bool) -> Task | None:
+        shown = fingerprint(part)
         now = self.drafter.clock.now()
         lease = self.drafter.lease(now)
 
         def judge(current: Task) -> Change:
             grown = current.with_message(now, message_id)
             if not last:
-                return Change(grown.leased(lease), "part_sent")
+                return Change(grown.leased(lease), "part_sent", shown=shown)
             if current.state not in _UNDELIVERED:
                 # Somebody answered, or took the question back, before this process could store it.
-                return Change(grown, "delivered")
+                return Change(grown, "delivered", shown=shown)
             sent = grown.asked(now) if task.kind is TaskKind.QUESTION else grown.sent(now)
-            return Change.to_state(sent)
+            return Change.to_state(sent, shown=shown)
 
         current = await self.store.advance(task, judge)
         if current is not None and last:
@@ -380,7 +382,7 @@ class Sender:
             return
         for message_id, part in zip(message.message_ids, parts, strict=True):
             await self.messenger.edit(task.chat.id, message_id, part)
-        await self._store(task, lambda current, now: current.sent(now))
+        await self._store(task, lambda current, now: current.sent(now), fingerprint(*parts))
 
     async def _delete(self, task: Task) -> None:
         message = await self._message_of(task)
@@ -466,12 +468,14 @@ class Sender:
         await self._store(task, judge)
         self.alarm(not_before)
 
-    async def _store(self, task: Task, step: Callable[[Task, datetime], Task]) -> None:
+    async def _store(
+        self, task: Task, step: Callable[[Task, datetime], Task], shown: bytes | None = None
+    ) -> None:
         now = self.drafter.clock.now()
 
         def judge(current: Task) -> Change | None:
             # An answer may have come meanwhile, or another process may have taken over: then theirs counts.
-            return Change.to_state(step(current, now)) if self._is_ours(current) else None
+            return Change.to_state(step(current, now), shown=shown) if self._is_ours(current) else None
 
         current = await self.store.advance(task, judge)
         if current is not None:

@@ -274,6 +274,8 @@ class Change:
         person: the id of the person who made it, or None.
         update: the `update_id` that brought it, or None.
         jti: the id of the service's token that brought it, or None.
+        shown: the fingerprint of what stands in the chat since then, or None when that did not change.
+        choice: the id of the option that was decided for, or None.
     """
 
     task: Task
@@ -281,6 +283,8 @@ class Change:
     person: int | None = None
     update: int | None = None
     jti: str | None = None
+    shown: bytes | None = None
+    choice: str | None = None
 
     @property
     def ends_task(self) -> bool:
@@ -289,5 +293,6 @@ class Change:
 
     @classmethod
     def to_state(cls, task: Task, **origin: object) -> Change:
-        """A step that is named after the state it leads to."""
-        return cls(task, task.state.value, **origin)  # type: ignore[arg-type]
+        """A step that is named after the state it leads to; a decision brings its choice."""
+        choice = None if task.decision is None else task.decision.choice
+        return cls(task, task.state.value, choice=choice, **origin)  # type: ignore[arg-type]

@@ -64,10 +64,10 @@ class SqlPresenceStore(Rows):
         """See `core.rearming.RearmingStore.postpone_disarmed`."""
         await self._change(Statement(_POSTPONE, (self.bot, task_id, milliseconds(until))))
 
-    async def rearmed(self, task_id: str) -> Task | None:
+    async def rearmed(self, task_id: str, shown: bytes) -> Task | None:
         """See `core.rearming.RearmingStore.rearmed`."""
         at = self._now()
-        return await self._write(lambda: _rearmed(self.bot, at, task_id))
+        return await self._write(lambda: _rearmed(self.bot, at, task_id, shown))
 
     async def strike_off(self, task_id: str) -> None:
         """See `core.rearming.RearmingStore.strike_off`."""
@@ -105,13 +105,13 @@ def _take_disarmed(bot: int, now: int, until: int) -> Transaction[Disarmed | Non
     return Disarmed(found, Outage(to_time(began), to_time(ended)), tries + 1)
 
 
-def _rearmed(bot: int, at: int, task_id: str) -> Transaction[Task | None]:
+def _rearmed(bot: int, at: int, task_id: str, shown: bytes) -> Transaction[Task | None]:
     found = yield from steps.find(bot, task_id, for_update=True)
     if found is None:
         return None
     # Only whoever strikes it off the list writes it down, so that the history says it once.
     if found.state is TaskState.ASKED and (yield _strike_off(bot, task_id)):
-        yield from steps.take(bot, at, found, Change(found, "rearmed"))
+        yield from steps.take(bot, at, found, Change(found, "rearmed", shown=shown))
     return found
 
 

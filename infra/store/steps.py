@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 _FIND = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = $2"  # noqa: S608 -- constants only
 _RECORD = """
-INSERT INTO history (bot, task, seq, at, what, person, update_id, jti) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO history (bot, task, seq, at, what, person, update_id, jti, shown, choice)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 # Telegram never gives an id twice, but a sandbox that starts anew does; then the newer message has it.
 _OWN_MESSAGE = """
@@ -141,8 +142,9 @@ def try_step(bot: int, at: int, before: Task, change: Change) -> Transaction[Tas
 
 
 def _record(bot: int, at: int, change: Change, seq: int) -> Statement:
+    origin = (change.person, change.update, change.jti)
     return Statement(
-        _RECORD, (bot, change.task.id, seq, at, change.what, change.person, change.update, change.jti)
+        _RECORD, (bot, change.task.id, seq, at, change.what, *origin, change.shown, change.choice)
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
@@ -14,6 +16,8 @@ import pytest
 import pytest_asyncio
 
 from core.tasks import SUCCESSORS, TaskState
+from infra.sandbox import Sandbox
+from infra.sandbox.calls import Call
 from tests.acceptance.contract import Json
 from tests.acceptance.gateway import Gate, Service, message, opened, question
 
@@ -49,6 +53,8 @@ class Step:
     person: int | None
     update: int | None
     jti: str | None
+    shown: bytes | None
+    choice: str | None
 
 
 def state_after(steps: Sequence[Step]) -> str:
@@ -78,8 +84,9 @@ class Records:
             return database.execute(sql, params).fetchall()
 
     def steps(self, task_id: str) -> list[Step]:
-        sql = "SELECT seq, at, what, person, update_id, jti FROM history WHERE task = ? ORDER BY seq"
-        return [Step(*row) for row in self.ask(sql, task_id)]  # type: ignore[arg-type]  # its columns
+        columns = "seq, at, what, person, update_id, jti, shown, choice"
+        rows = self.ask(f"SELECT {columns} FROM history WHERE task = ? ORDER BY seq", task_id)  # noqa: S608 -- constants only
+        return [Step(*row) for row in rows]  # type: ignore[arg-type]  # its columns
 
     async def closed(self, task_id: str) -> list[Step]:
         """The task's rows once its message shows the outcome."""
@@ -96,17 +103,49 @@ async def module_gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         with closing(sqlite3.connect(own.server.database)) as database:
             database.executescript(APPEND_ONLY)
         yield own
-        records = Records(own.server.database)
-        check_all(records)
+        check_all(own.sandbox, Records(own.server.database))
 
 
-def check_all(records: Records) -> None:
+def check_all(sandbox: Sandbox, records: Records) -> None:
     """Whatever was done in this file: the rows of history lead to what the row of the task says."""
-    tasks = records.ask("SELECT id, state, steps FROM tasks")
+    tasks = records.ask("SELECT id, state, steps, kind, chat, progress FROM tasks")
     assert tasks
-    for task_id, state, count in tasks:
+    for task_id, state, count, kind, chat, progress in tasks:
         steps = records.steps(str(task_id))
         assert (state_after(steps), len(steps)) == (state, count)
+        assert decided_by(steps) == decided_in(json.loads(str(progress)))
+        seen = {fingerprint(call) for call in sandbox.calls if str(call.chat) == chat}
+        shown = {step.shown for step in steps} - {None}
+        assert shown <= seen
+        assert shown or kind == "deletion" or state in {"failed", "unknown"}, steps
+
+
+def decided_by(steps: Sequence[Step]) -> tuple[int | None, str | None]:
+    """The person who decided a question, and the option, as its history tells them."""
+    decided = [step for step in steps if step.what in {"answered", "expired"}]
+    assert len(decided) <= 1
+    assert not [step for step in steps if step.choice is not None and step not in decided]
+    return (decided[0].person, decided[0].choice) if decided else (None, None)
+
+
+def decided_in(progress: Json) -> tuple[int | None, str | None]:
+    """The same, as the task's row tells it."""
+    decision = progress.get("decision") or {}
+    return (decision.get("by") or {}).get("id"), decision.get("choice")
+
+
+def fingerprint(call: Call) -> bytes:
+    """What docs/explanation/store.md says that the history keeps of what was shown."""
+    entities = [
+        [entity["type"], entity["offset"], entity["length"], entity.get("url"), entity.get("language")]
+        for entity in call.parameters.get("entities", [])
+    ]
+    buttons = [
+        [[button["text"], button.get("url"), button.get("style")] for button in row]
+        for row in call.parameters.get("reply_markup", {}).get("inline_keyboard", [])
+    ]
+    seen = [call.parameters.get("text"), entities, buttons]
+    return hashlib.sha256(json.dumps(seen, separators=(",", ":")).encode()).digest()
 
 
 @pytest.fixture
@@ -250,3 +289,101 @@ async def test_t25_it_tells_which_update_the_gateway_itself_replied_to(gate: Gat
     [(update,)] = records.ask(sql, str(ada.id))
     assert isinstance(update, int)
     await until_posted(gate, "message", {update})
+
+
+# What was shown, and what was chosen
+
+
+async def by_tap(gate: Gate, service: Service) -> Json:
+    ada = gate.person()
+    options = [{"id": "go", "label": "Go", "style": "danger"}, {"id": "no", "label": "No"}]
+    text = "**Deploy** [this](https://ci.example/1) to `prod`?"
+    task = await service.asked(question(ada, text=text, format="markdown", options=options))
+    await ada.taps(await gate.next_message(ada), "Go")
+    return await service.until(task["id"], "answered")
+
+
+async def by_words(gate: Gate, service: Service) -> Json:
+    ada = gate.person()
+    asking = service.asking(question(ada, options=[], input={"type": "text"}))
+    await ada.says(None, "Next Thursday", reply_to=await service.question_in(ada))
+    return (await asking).task(200)
+
+
+async def by_nobody(gate: Gate, service: Service) -> Json:
+    return (await service.ask(question(gate.person(), expires_in=5))).task(200)
+
+
+async def by_default(gate: Gate, service: Service) -> Json:
+    body = question(gate.person(), expires_in=5, on_expiry={"choice": "no"})
+    return (await service.ask(body)).task(200)
+
+
+async def taken_back(gate: Gate, service: Service) -> Json:
+    task = await service.asked(question(gate.person()))
+    return (await service.call("DELETE", f"/v1/tasks/{task['id']}")).task(200)
+
+
+async def never_asked(gate: Gate, service: Service) -> Json:
+    ada = gate.person()
+    gate.sandbox.fault("error", method="sendMessage", chat=ada.id, status=400, description="no")
+    return (await service.ask(question(ada))).problem("telegram_rejected")["task"]
+
+
+async def corrected(gate: Gate, service: Service) -> Json:
+    """Answered although no call that asked it was ever acknowledged."""
+    ada = gate.person()
+    with gate.sandbox.fault("reset", method="sendMessage", chat=ada.id, effect=True, times=None):
+        asking = service.asking(question(ada))
+        await ada.taps(await gate.next_message(ada), "Yes")
+        return (await asking).task(200)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ending"),
+    [
+        (by_tap, ("answered", "go", "asked")),
+        (by_words, ("answered", None, "asked")),
+        (by_nobody, ("expired", None, "asked")),
+        (by_default, ("expired", "no", "asked")),
+        (taken_back, ("cancelled", None, "asked")),
+        (never_asked, ("failed", None, None)),
+        (corrected, ("answered", "yes", "answered")),
+    ],
+)
+async def test_t25_the_history_tells_what_was_shown_and_what_was_chosen(
+    gate: Gate,
+    service: Service,
+    records: Records,
+    scenario: Scenario,
+    ending: tuple[str, str | None, str | None],
+) -> None:
+    state, choice, asked = ending
+    task = await scenario(gate, service)
+    over = records.steps(task["id"]) if state == "failed" else await records.closed(task["id"])
+    assert (task["state"], state_after(over), decided_by(over)[1]) == (state, state, choice)
+    chat = task["chat"]["id"]
+    calls = {method: gate.sandbox.calls.of(method, chat) for method in ("sendMessage", "editMessageText")}
+    told = {step.what: step.shown for step in over if step.shown is not None}
+    if asked is None:
+        assert told == {}
+    else:
+        assert told[asked] == fingerprint(calls["sendMessage"][0])
+        assert told["closed"] == fingerprint(calls["editMessageText"][-1])
+        assert told[asked] != told["closed"]
+
+
+async def test_t25_the_history_tells_each_part_of_a_long_text_and_what_an_edit_made_of_it(
+    gate: Gate, service: Service, records: Records
+) -> None:
+    ada = gate.person()
+    words = " ".join(["all is well"] * 600)
+    sent = (await service.send(message(ada, words))).task(200)
+    parts = gate.sandbox.calls.of("sendMessage", ada.id)
+    shown = [step.shown for step in records.steps(sent["id"]) if step.shown is not None]
+    assert len(parts) > 1
+    assert shown == [fingerprint(part) for part in parts]
+    short = (await service.send(message(ada))).task(200)
+    edited = (await service.call("PATCH", f"/v1/messages/{short['id']}", {"text": "Edited"})).task(200)
+    [edit] = gate.sandbox.calls.of("editMessageText", ada.id)
+    assert records.steps(edited["id"])[-1].shown == fingerprint(edit)

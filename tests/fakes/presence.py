@@ -61,13 +61,13 @@ class MemoryPresence:
         if task_id in self.listed:
             self.listed[task_id] = self.listed[task_id][0], until
 
-    async def rearmed(self, task_id: str) -> Task | None:
+    async def rearmed(self, task_id: str, shown: bytes) -> Task | None:
         """See `core.rearming.RearmingStore.rearmed`."""
         await self._turn()
         task = self.tasks.tasks.get(task_id)
         if task is not None and task.state is TaskState.ASKED and task_id in self.listed:
             del self.listed[task_id]
-            self.tasks.history.append(Step(task.state, Change(task, "rearmed")))
+            self.tasks.history.append(Step(task.state, Change(task, "rearmed", shown=shown)))
         return task
 
     async def strike_off(self, task_id: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infra.store.dialect import Dialect
 from infra.store.errors import SchemaTooNew
-from infra.store.migrations import m0001_tasks, m0002_chats, m0003_presence, m0004_figures
+from infra.store.migrations import m0001_tasks, m0002_chats, m0003_presence, m0004_figures, m0005_shown
 from infra.store.transactions import Statement, Transaction
 
 MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {
@@ -15,6 +15,7 @@ MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {
     2: m0002_chats.statements,
     3: m0003_presence.statements,
     4: m0004_figures.statements,
+    5: m0005_shown.statements,
 }
 """Each step by its number, counted from 1."""
 

@@ -100,12 +100,15 @@ class Step:
     person: int | None
     update: int | None
     jti: str | None
+    shown: bytes | None = None
+    choice: str | None = None
 
 
 async def history(store: Store, task_id: str) -> list[Step]:
     rows = await ask(
         store,
-        "SELECT seq, at, what, person, update_id, jti FROM history WHERE bot = $1 AND task = $2 ORDER BY seq",
+        "SELECT seq, at, what, person, update_id, jti, shown, choice FROM history"
+        " WHERE bot = $1 AND task = $2 ORDER BY seq",
         BOT,
         task_id,
     )

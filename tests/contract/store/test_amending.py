@@ -16,6 +16,7 @@ from infra.store import Store
 from infra.store.rows import milliseconds
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import (
+    ADA,
     BOT,
     LEASE,
     NOW,
@@ -29,6 +30,21 @@ from tests.contract.store.samples import (
     later,
     store_over,
 )
+
+
+async def test_a_row_of_history_tells_what_was_shown_and_what_was_chosen(store: Store) -> None:
+    task = a_question()
+    await store.add(task, None)
+    answer = task.question.answer_by_option(1, ADA, NOW)
+    assert answer is not None
+    await store.amend(task.id, lambda found: Change(found, "delivered", shown=b"\x00\xff" * 16))
+    await store.amend(task.id, lambda found: Change.to_state(found.answered(NOW, answer)))
+    steps = await history(store, task.id)
+    assert [(step.shown, step.choice) for step in steps] == [
+        (None, None),
+        (b"\x00\xff" * 16, None),
+        (None, "no"),
+    ]
 
 
 async def test_a_step_is_stored_with_its_row_of_history(store: Store) -> None:

@@ -63,7 +63,9 @@ async def test_an_answer_is_stored_with_who_gave_it_and_by_which_update(store: S
     effect = await store.receive(1, ByToken(task.token), press)
     assert effect is not None
     assert await store.find(task.id) == effect.changes[0].task
-    assert (await history(store, task.id))[1] == Step(2, milliseconds(NOW), "answered", 815, 1, None)
+    assert (await history(store, task.id))[1] == Step(
+        2, milliseconds(NOW), "answered", 815, 1, None, choice="deploy"
+    )
 
 
 async def test_an_update_about_nothing_of_ours_is_remembered(store: Store) -> None:

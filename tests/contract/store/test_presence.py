@@ -111,9 +111,10 @@ async def test_the_history_says_once_that_a_question_was_rearmed(store: Store) -
     task = open_question(1)
     await store.add(task, None)
     await store.disarm(GAP)
-    assert await store.rearmed(task.id) == task
-    assert await store.rearmed(task.id) == task
-    assert [step.what for step in await history(store, task.id)] == ["asked", "rearmed"]
+    assert await store.rearmed(task.id, b"shown") == task
+    assert await store.rearmed(task.id, b"shown") == task
+    steps = await history(store, task.id)
+    assert [(step.what, step.shown) for step in steps] == [("asked", None), ("rearmed", b"shown")]
     assert await listed(store, 500) == []
     assert await store.find(task.id) == task
 
@@ -124,7 +125,7 @@ async def test_a_question_that_asks_again_already_is_left_as_it_is_until_somethi
     task = open_question(1)
     await store.add(task, None)
     assert await store.disarm(GAP) == 1
-    await store.rearmed(task.id)
+    await store.rearmed(task.id, b"shown")
     assert await store.disarm(GAP) == 0
     await store.amend(task.id, lambda found: Change(found, "answer_refused"))
     assert await store.disarm(GAP) == 1
@@ -136,7 +137,7 @@ async def test_a_question_that_was_decided_meanwhile_stays_on_the_list_and_uncha
     await store.disarm(GAP)
     cancelled = task.cancelled(later(130))
     await store.amend(task.id, lambda _: Change.to_state(cancelled))
-    assert await store.rearmed(task.id) == cancelled
+    assert await store.rearmed(task.id, b"shown") == cancelled
     assert [step.what for step in await history(store, task.id)] == ["asked", "cancelled"]
     assert await listed(store, 500) == [task.id]
 
@@ -162,4 +163,4 @@ async def test_nothing_of_another_bot_is_disarmed_and_a_forgotten_task_leaves_th
     assert await other.disarm(GAP) == 1
     await do(store, "DELETE FROM tasks WHERE bot = $1 AND id = $2", BOT + 1, task.id)
     assert await listed(other, 500) == []
-    assert await store.rearmed(task.id) is None
+    assert await store.rearmed(task.id, b"shown") is None

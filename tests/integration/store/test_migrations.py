@@ -16,7 +16,7 @@ from infra.store.dialect import Dialect
 from infra.store.migrations import MIGRATIONS, NEWEST
 from infra.store.sqlite_file import migrate, schema_state
 from infra.store.transactions import Statement
-from tests.contract.store.samples import BOT
+from tests.contract.store.samples import BOT, Step, history
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
@@ -44,6 +44,19 @@ def test_migrators_at_the_same_time_do_the_work_once(path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate, [path] * 4))
     assert sorted(applied) == [(), (), (), tuple(range(1, NEWEST + 1))]
+
+
+async def test_t25_history_from_before_stays_as_it_is_and_tells_nothing_of_what_was_shown(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "NEWEST", 3)
+    migrate(path)
+    monkeypatch.undo()
+    with closing(sqlite3.connect(path, isolation_level=None)) as before:
+        before.execute("PRAGMA foreign_keys = OFF")
+        before.execute("INSERT INTO history VALUES (?, 'tsk_1', 1, 7, 'answered', 815, 9, NULL)", (BOT,))
+    async with open_sqlite(path, BOT, lock_wait=0) as store:
+        assert await history(store, "tsk_1") == [Step(1, 7, "answered", 815, 9, None)]
 
 
 async def test_f41_a_schema_that_is_too_new_is_refused_with_what_to_do(path: Path) -> None:

@@ -21,7 +21,7 @@ from core.phrases import please_again
 from core.ports import GatewayIdentity, Migrated, NotReached, Unclear
 from core.questions import Question, Respondents, TextInput
 from core.rearming import MOST_TRIES, NAP, Rearming
-from core.rendering import closing_part, parts_of
+from core.rendering import closing_part, fingerprint, parts_of
 from core.tasks import Change, Task, TaskState
 from tests.fakes.clock import START, HandClock
 from tests.fakes.formatter import PlainFormatter
@@ -129,6 +129,8 @@ async def test_f12_an_open_question_asks_for_another_press_and_keeps_its_buttons
     assert after.text == f"{before.text}\n\n{AGAIN}"
     assert after.buttons == before.buttons != ()
     assert scene.steps(task) == ["asked", "rearmed"]
+    assert after.now is not None
+    assert scene.store.tasks.history[-1].change.shown == fingerprint(after.now)
     assert scene.store.tasks.tasks[task.id] == task
     assert await rearming.work_off() == 0
     lines = {record.action: record for record in caplog.records}  # type: ignore[attr-defined]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 
 from core.buttons import ButtonData
 from core.messages import Chat, Deletion, Edit, LinkButton, Message
-from core.ports import FormattedText
+from core.ports import Button, Entity, FormattedText, Part
 from core.questions import Answer, Option, Question, Respondents, Style, TextInput
 from core.rendering import (
     OUTCOME_ROOM,
     closing_part,
     edited_parts,
+    fingerprint,
     last_messages,
     link_rows,
     option_rows,
@@ -184,3 +187,45 @@ def test_a_rearmed_question_is_its_last_part_with_one_more_line_that_fits(
     assert len(rearmed.body.text) <= TELEGRAM_LIMIT
     several = replace(task, message_ids=tuple(range(len(parts) + 2)))
     assert last_messages(several, FORMATTER, KEY) == several.message_ids[-3:]
+
+
+WORDS = st.text(st.characters(exclude_categories=[]), min_size=1)
+
+
+@given(
+    st.builds(
+        Part,
+        st.builds(
+            FormattedText,
+            WORDS,
+            st.tuples(st.builds(Entity, WORDS, st.integers(0), st.integers(1), st.none() | WORDS)),
+        ),
+        keyboard=st.tuples(
+            st.tuples(st.builds(Button, WORDS, st.none() | WORDS, style=st.none() | st.sampled_from(Style)))
+        ),
+    )
+)
+def test_t25_the_fingerprint_can_be_made_again_as_the_documentation_says(part: Part) -> None:
+    entities = [[each.type, each.offset, each.length, each.url, each.language] for each in part.body.entities]
+    buttons = [[[button.text, button.url, button.style] for button in row] for row in part.keyboard]
+    seen = json.dumps([part.body.text, entities, buttons], separators=(",", ":"))
+    assert fingerprint(part) == hashlib.sha256(seen.encode()).digest()
+
+
+def test_t25_what_nobody_sees_is_no_part_of_the_fingerprint_and_all_else_is() -> None:
+    part = Part(FormattedText("Deploy?"), keyboard=((Button("Yes", data="a"),),))
+    unseen = (
+        replace(part, silent=True),
+        replace(part, protect=True),
+        replace(part, keyboard=((Button("Yes", data="b"),),)),
+    )
+    assert {fingerprint(other) for other in unseen} == {fingerprint(part)}
+    seen = (
+        part,
+        replace(part, body=FormattedText("Deploy!")),
+        replace(part, body=FormattedText("Deploy?", (Entity("bold", 0, 6),))),
+        replace(part, keyboard=((Button("No", data="a"),),)),
+        replace(part, keyboard=((Button("Yes", data="a", style=Style.DANGER),),)),
+        replace(part, keyboard=((Button("Yes", url="https://a.example"),),)),
+    )
+    assert len({fingerprint(other) for other in seen}) == len(seen)
