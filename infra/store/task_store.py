@@ -19,7 +19,15 @@ _KEEP_KEY = """
 INSERT INTO idempotency (bot, service, route, key, fingerprint, task) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (bot, service, route, key) DO NOTHING
 """
-_FIND_OWN = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = $2 AND service = $3"  # noqa: S608 -- constants only
+# A foreign task must take as long as one that does not exist. The primary key would find a foreign row, and
+# read it; so the service's own index is asked what stands next to the id there. No other has that order.
+_FIND_OWN = f"""
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = (
+  SELECT id FROM (
+    SELECT service, id FROM tasks WHERE bot = $1 AND (service, id) <= ($3, $2)
+    ORDER BY service DESC, id DESC LIMIT 1
+  ) AS nearest WHERE service = $3 AND id = $2)
+"""  # noqa: S608 -- constants only
 _PAGE = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND service = $2"  # noqa: S608 -- constants only
 _FINAL = """
 SELECT id FROM tasks

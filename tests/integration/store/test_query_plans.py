@@ -9,6 +9,7 @@ from tests.contract.store.samples import ask
 
 PLANS = {
     "a task": (steps._FIND, "sqlite_autoindex_tasks_1 (bot=? AND id=?)"),
+    "a service's own task": (task_store._FIND_OWN, "tasks_by_service (bot=? AND (service,id)<(?,?))"),
     "an idempotency key": (task_store._FIND_KEY, "PRIMARY KEY (bot=? AND service=? AND route=? AND key=?)"),
     "a page": (task_store._PAGE + " ORDER BY id DESC LIMIT 5", "tasks_by_service (bot=? AND service=?)"),
     "final tasks": (task_store._FINAL_OF_SIZE[10], "sqlite_autoindex_tasks_1 (bot=? AND id=?)"),
@@ -42,5 +43,5 @@ async def test_it_is_found_by_its_index(store: Store, what: str) -> None:
     plan = [row[3] for row in await ask(store, f"EXPLAIN QUERY PLAN {sql}", *params)]
     assert any(index in line for line in plan), plan
     # What an index has found may be put in order, and looked through.
-    found = {"SCAN due"} | {line for line in plan if line.startswith("SCAN (subquery")}
+    found = {"SCAN due", "SCAN nearest"} | {line for line in plan if line.startswith("SCAN (subquery")}
     assert not [line for line in plan if line.startswith("SCAN") and line not in found]
