@@ -171,7 +171,9 @@ class Gateway:
         settings.require_signing_key(services_have_keys=bool(policy.current.keys))
         clock = SystemClock()
         store = await stack.enter_async_context(_open_store(settings, clock, lock_wait))
-        client = TelegramClient(settings.bot_token, settings.telegram_api_url)
+        client = TelegramClient(
+            settings.bot_token, settings.telegram_api_url, secrets=(settings.webhook_secret,)
+        )
         await client.start()
         stack.push_async_callback(client.close)
         gateway = cls(settings, store, client, policy, clock)

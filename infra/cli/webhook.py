@@ -112,7 +112,9 @@ def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[Webhoo
     logging.getLogger("telegate").addHandler(logging.NullHandler())
 
     async def main() -> WebhookState:
-        client = TelegramClient(settings.bot_token, settings.telegram_api_url)
+        client = TelegramClient(
+            settings.bot_token, settings.telegram_api_url, secrets=(settings.webhook_secret,)
+        )
         try:
             return await action(client)
         finally:

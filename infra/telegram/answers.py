@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Refused(Exception):
 
     Attributes:
         code: Telegram's number, or the HTTP status.
-        description: Telegram's words, exactly; None when there are none.
+        description: Telegram's words, exactly but for secrets of ours; None when there are none.
         retry_after: seconds after which to try again, when Telegram says so.
         migrated_to: the id of the supergroup that the group has become.
     """
@@ -62,10 +63,15 @@ class Refused(Exception):
         return words in (self.description or "").lower()
 
 
-def read_answer(status: int, payload: bytes) -> Any:
+def read_answer(status: int, payload: bytes, conceal: Callable[[str], str]) -> Any:
     """The `result` of a Bot API answer.
 
     Source: https://core.telegram.org/bots/api#making-requests
+
+    Args:
+        status: of HTTP.
+        payload: the body.
+        conceal: takes our own secrets out of words that are passed on.
 
     Raises:
         Refused: Telegram said no (any 4xx).
@@ -74,16 +80,16 @@ def read_answer(status: int, payload: bytes) -> Any:
     answer = _parse(payload)
     if status // 100 == _SUCCESS and answer.get("ok") is True and "result" in answer:
         return answer["result"]
-    raise why_not(status, payload)
+    raise why_not(status, payload, conceal)
 
 
-def why_not(status: int, payload: bytes) -> Refused | Unclear:
-    """What an answer means that is no success."""
+def why_not(status: int, payload: bytes, conceal: Callable[[str], str]) -> Refused | Unclear:
+    """What an answer means that is no success; takes what `read_answer` takes."""
     answer = _parse(payload)
     code = (_number(answer.get("error_code")) or status) if status // 100 == _SUCCESS else status
     if code // 100 != _CLIENT_ERROR or code == HTTPStatus.REQUEST_TIMEOUT:
         return Unclear(_unclear_because(code))
-    return _refusal(code, answer)
+    return _refusal(code, answer, conceal)
 
 
 def _parse(payload: bytes) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def _parse(payload: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _refusal(code: int, answer: dict[str, Any]) -> Refused:
+def _refusal(code: int, answer: dict[str, Any], conceal: Callable[[str], str]) -> Refused:
     description = answer.get("description")
     parameters = answer.get("parameters")
     if not isinstance(parameters, dict):
@@ -102,7 +108,7 @@ def _refusal(code: int, answer: dict[str, Any]) -> Refused:
     retry_after = _number(parameters.get("retry_after"))
     return Refused(
         code,
-        description if isinstance(description, str) else None,
+        conceal(description) if isinstance(description, str) else None,
         None if retry_after is None else float(max(retry_after, 0)),
         _number(parameters.get("migrate_to_chat_id")),
     )

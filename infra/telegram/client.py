@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from core.figures import SLOW, Durations
 from core.ports import Migrated, NotReached, Part, Rejected, Unclear
 from infra.secret import Secret
 from infra.telegram.answers import Refused, as_core_error
+from infra.telegram.concealing import Concealer
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
 from infra.telegram.webhook import HANDLED_UPDATES, MAX_CONNECTIONS, WebhookState
 
@@ -44,6 +46,7 @@ class TelegramClient:
         token: the bot's token.
         api_url: where the Bot API is, without a slash at the end.
         total_seconds: the longest that one call may take; None for 20.
+        secrets: what is to be told to nobody, besides the token, whatever Telegram or a proxy says.
 
     Attributes:
         username: the bot's name without `@`, once `identify` has learned it.
@@ -52,8 +55,14 @@ class TelegramClient:
     """
 
     def __init__(
-        self, token: Secret, api_url: str = DEFAULT_API_URL, *, total_seconds: float | None = None
+        self,
+        token: Secret,
+        api_url: str = DEFAULT_API_URL,
+        *,
+        total_seconds: float | None = None,
+        secrets: Iterable[Secret] = (),
     ) -> None:
+        self._conceal = Concealer(token, secrets)
         self.username: str | None = None
         self.hear_date: Callable[[str | None], None] | None = None
         self.calls = Durations(SLOW)
@@ -175,7 +184,10 @@ class TelegramClient:
 
     async def webhook_info(self) -> WebhookState:
         """What Telegram says about the webhook now."""
-        return await self._through_bot("getWebhookInfo", _webhook_state)
+        state = await self._through_bot("getWebhookInfo", _webhook_state)
+        return (
+            state if state.last_error is None else replace(state, last_error=self._conceal(state.last_error))
+        )
 
     async def webhook_delete(self) -> None:
         """Tell Telegram to post nowhere; waiting updates are kept for 24 hours."""
@@ -198,7 +210,7 @@ class TelegramClient:
             if self._connection is None:
                 module = await asyncio.to_thread(import_module, "infra.telegram.connection")
                 connection: Connection = module.Connection(
-                    self._token, self._api_url, self._total_seconds, self.hear_date
+                    self._token, self._api_url, self._total_seconds, self.hear_date, conceal=self._conceal
                 )
                 await connection.open()
                 self._connection = connection

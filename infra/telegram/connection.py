@@ -33,6 +33,7 @@ class Connection:
         api_url: where the Bot API is, without a slash at the end.
         total_seconds: the longest that one call may take; None for the transport's own.
         hear_date: see `Transport`.
+        conceal: takes our own secrets out of Telegram's words.
     """
 
     def __init__(
@@ -41,7 +42,10 @@ class Connection:
         api_url: str,
         total_seconds: float | None = None,
         hear_date: HearDate | None = None,
+        *,
+        conceal: Callable[[str], str],
     ) -> None:
+        self._conceal = conceal
         total = TOTAL_SECONDS if total_seconds is None else total_seconds
         self._transport = Transport(total_seconds=total, hear_date=hear_date)
         self._bot = telegram.Bot(
@@ -73,14 +77,14 @@ class Connection:
             status, payload = await self._transport.call(f"{self._address}/{method}", parameters)
         except TelegramError as error:
             raise _translated(error) from error
-        return read_answer(status, payload)
+        return read_answer(status, payload, self._conceal)
 
     async def through_bot(self, action: Callable[[telegram.Bot], Awaitable[T]]) -> T:
         """What one of the library's own methods returns; raises as `call` does."""
         try:
             return await action(self._bot)
         except Refusal as refusal:
-            raise why_not(refusal.status, refusal.payload) from refusal
+            raise why_not(refusal.status, refusal.payload, self._conceal) from refusal
         except TelegramError as error:
             raise _translated(error) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -196,3 +197,33 @@ async def everything_is_asked(told: Told, service: Service) -> None:
     for path in (*paths, "/v1/chats", "/metrics", "/nowhere"):
         with contextlib.suppress(UnicodeDecodeError):
             await told.as_service(service, "GET", path)
+
+
+LEAKS = (BOT_TOKEN, BOT_TOKEN.replace(":", "%3A"), BOT_TOKEN.partition(":")[2], webhook_secret())
+WORDS = "Bad Request: POST /bot{}/sendMessage (secret {}, {}, {}) was not understood".format(*LEAKS)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409])
+async def test_t3_a_secret_in_the_words_of_telegram_or_of_a_proxy_is_passed_on_to_nobody(
+    gate: Gate, status: int
+) -> None:
+    service, told = gate.service(), Told(gate)
+    ada, grace = gate.person(), gate.person()
+    details: Json = {"status": status, "description": WORDS}
+    met = [
+        gate.sandbox.fault("error", method="sendMessage", chat=ada.id, **details),
+        gate.sandbox.fault("error", method="editMessageText", chat=grace.id, **details),
+        gate.sandbox.fault("error", method="answerCallbackQuery", **details),
+    ]
+    await told.as_service(service, "POST", "/v1/messages", message(ada))
+    assert "was not understood" in told.bodies[-1]
+    task = await service.asked(question(grace))
+    await grace.taps(await gate.next_message(grace), "Yes")
+    await service.until(task["id"], "answered")
+    await gate.sandbox.wait_for(partial(all_met, met), within=30, what="the calls that meet it")
+    await everything_is_asked(told, service)
+    told.check()
+    with contextlib.closing(sqlite3.connect(gate.server.database)) as database:
+        rows = str(database.execute("SELECT progress FROM tasks").fetchall())
+    assert "was not understood" in rows
+    assert [leak for leak in LEAKS if leak in rows] == []

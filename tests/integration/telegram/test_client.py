@@ -178,6 +178,35 @@ async def test_buttons_that_may_not_be_taken_away_are_told(client_at: ClientAt) 
             await (await client_at(server.url)).strip(815, 4)
 
 
+async def test_t3_a_secret_in_telegram_s_words_is_told_to_nobody(
+    client_at: ClientAt, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = "123456:canary-Token_0123456789"
+    words = f"Bad Request: /bot{token}/sendMessage: chat not found"
+    async with serve(refusal(400, words)) as server:
+        client = await client_at(server.url, token=token)
+        for call in (client.send(815, None, HELLO), client.webhook_delete()):
+            with pytest.raises(Rejected) as caught:
+                await call
+            said = (caught.value.failure.description, str(caught.value.__cause__), caplog.text)
+            assert said[0] == "Bad Request: /bot(hidden)/sendMessage: chat not found"
+            assert "canary" not in "".join(map(str, said))
+
+
+async def test_t3_a_secret_in_the_webhook_s_last_error_is_told_to_nobody(client_at: ClientAt) -> None:
+    token = "123456:canary-Token_0123456789"
+    info = {
+        "url": "",
+        "has_custom_certificate": False,
+        "pending_update_count": 0,
+        "last_error_date": 1_764_000_000,
+        "last_error_message": f"Wrong response from /hook/{token}",
+    }
+    async with serve(answer(200, {"ok": True, "result": info})) as server:
+        state = await (await client_at(server.url, token=token)).webhook_info()
+    assert state.last_error == "Wrong response from /hook/(hidden)"
+
+
 async def test_an_acknowledgement_says_its_text_as_a_toast_or_a_popup(client_at: ClientAt) -> None:
     async with serve(YES) as server:
         client = await client_at(server.url)
