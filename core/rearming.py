@@ -128,10 +128,15 @@ class Rearming:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._alarm.wait(), NAP)
 
-    async def work_off(self) -> int:
-        """Do whatever can be done now, one question after the other; returns how many were taken."""
+    async def work_off(self, *, off_duty: bool = False) -> int:
+        """Do whatever can be done now, one question after the other; returns how many were taken.
+
+        Args:
+            off_duty: do it even when another process should: that one may be frozen. What one has taken is
+                not taken by another.
+        """
         taken = 0
-        while self.attending.on_duty and self.attending.is_serving():
+        while (off_duty or self.attending.on_duty) and self.attending.is_serving():
             now = self._now()
             disarmed = await self.store.take_disarmed(now, now + LEASE)
             if disarmed is None:

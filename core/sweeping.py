@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from core.deadlines import Timekeeper, forget_old
 from core.errors import StorageUnavailable
@@ -30,11 +31,13 @@ class Sweep:
 
     Attributes:
         keep: how long a finished task can still be looked at.
+        rearm: edits the questions that wait to ask for another press; returns how many it took.
         hurried: whether nothing shall be waited for any more, because the process ends.
     """
 
     timekeeper: Timekeeper
     keep: timedelta
+    rearm: Callable[[], Coroutine[object, object, int]]
     hurried: bool = False
 
     async def run(self, patience: float = LONGEST_SWEEP) -> int:
@@ -52,8 +55,19 @@ class Sweep:
         Raises:
             StorageUnavailable: the database cannot tell what is due.
         """
-        deadlines, clock = self.timekeeper.deadlines, self.timekeeper.sender.drafter.clock
         give_up_at = asyncio.get_running_loop().time() + patience
+        rearming = asyncio.create_task(self.rearm())
+        try:
+            done = await self._work_off(give_up_at)
+            await self._wait(give_up_at, {rearming})
+            return done + (rearming.result() if rearming.done() else 0)
+        finally:
+            # Whoever comes next goes on with the list.
+            rearming.cancel()
+            await asyncio.gather(rearming, return_exceptions=True)
+
+    async def _work_off(self, give_up_at: float) -> int:
+        deadlines, clock = self.timekeeper.deadlines, self.timekeeper.sender.drafter.clock
         done = await forget_old(deadlines, clock.now(), self.keep)
         quiet = 0
         # Twice, because what ends may begin something else: a question that is over is closed, for example.
@@ -61,7 +75,7 @@ class Sweep:
             some = await self.timekeeper.sweep()
             done += some
             quiet = quiet + 1 if some == 0 else 0
-            if not await self._wait(give_up_at):
+            if not await self._wait(give_up_at, self.timekeeper.sender.errands.running):
                 break
         return done
 
@@ -86,10 +100,10 @@ class Sweep:
         for task in left:
             sender.recover(task)
 
-    async def _wait(self, give_up_at: float) -> bool:
-        """Wait until all that is being sent just now is sent; whether that came in time."""
+    async def _wait(self, give_up_at: float, work: Collection[asyncio.Task[Any]]) -> bool:
+        """Wait until all this work is done; whether that came in time."""
         loop = asyncio.get_running_loop()
-        running = set(self.timekeeper.sender.errands.running)
+        running = set(work)
         while running:
             left = give_up_at - loop.time()
             if left <= 0 or self.hurried:

@@ -137,12 +137,13 @@ class Gateway:
         )
         self.timekeeper = Timekeeper(store, store, self.sender)
         self.sender.alarm = self.timekeeper.remember
-        self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days))
         self.attending = Attending(store, self.drafter, is_serving=lambda: not self.draining)
         self.rearming = Rearming(
             store, client, self.formatter, self.drafter, self.chats, self.sender.pacer, self.attending
         )
         self.attending.on_outage = self.rearming.wake
+        rearm = partial(self.rearming.work_off, off_duty=True)
+        self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), rearm)
         self.watch = self.make_watch()
         self.verifier = _verifier(settings, policy)
         self.figures = self.collector()
@@ -280,12 +281,18 @@ class Gateway:
             parse_update=self.attending.noticing(parse_update),
             webhook_secret=settings.webhook_secret.reveal().encode(),
             readiness=self.readiness,
-            sweep=self.sweep.run,
+            sweep=self.wake_and_sweep,
             clock=self.drafter.clock,
             limits=Limits(settings.max_wait_seconds, settings.trusted_proxies),
             about=About(__version__, settings.durability, processes, settings.public_url),
             metrics=Metrics(self.figures.requests, self.metrics.tell, _bytes_of(settings.metrics_token)),
         )
+
+    async def wake_and_sweep(self) -> int:
+        """Work off what is due, in a process that may have been frozen until now."""
+        # First it finds out for how long nobody could take updates: then open questions are due, too.
+        await self.attending.attend()
+        return await self.sweep.run()
 
     async def readiness(self) -> Readiness:
         """What `/readyz` tells. Only what keeps this process from working makes it not ready."""

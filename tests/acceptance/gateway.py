@@ -490,6 +490,20 @@ class Service:
         return task
 
 
+async def telegate(gate: Gate, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with the server's settings."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        (sys.executable, "-m", "infra", *arguments),
+        cwd=gate.server.folder,
+        env=environment({**gate.server.settings, **settings}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 YES_OR_NO = [{"id": "yes", "label": "Yes"}, {"id": "no", "label": "No"}]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import BOT_TOKEN, Gate, Server, opened, question
+from tests.acceptance.gateway import BOT_TOKEN, Gate, Server, opened, question, telegate
 
 pytestmark = pytest.mark.asyncio
 
@@ -215,3 +217,30 @@ async def test_f42_what_telegram_says_about_failed_deliveries_is_told(open_gate:
             await told(gate, words)
             await until_logged(gate, f"Something is wrong with the webhook. {words}")
         await told(gate, "ok")
+
+
+def leave_to_be_rearmed(server: Server, task_id: str) -> None:
+    """As if a process had found an outage, and another one that is now frozen were to edit the questions."""
+    now = round(time.time() * 1000)
+    rows(server, "UPDATE presence SET duty_holder = 'frozen', duty_until = ?", now + 1_800_000)
+    listed = "INSERT INTO disarmed SELECT bot, id, ?, ?, 0, 0 FROM tasks WHERE id = ?"
+    rows(server, listed, now - 300_000, now - 1_000, task_id)
+
+
+@pytest.mark.parametrize("how", ["POST /v1/sweep", "telegate sweep"])
+async def test_f12_a_sweep_makes_open_questions_ask_for_another_press(open_gate: Opener, how: str) -> None:
+    async with open_gate() as gate:
+        service, ada = gate.service(), gate.person()
+        task = await service.asked(question(ada))
+        asked = await gate.next_message(ada)
+        await gate.server.terminate()
+        leave_to_be_rearmed(gate.server, task["id"])
+        if how == "telegate sweep":
+            done = await telegate(gate, "sweep", "--json")
+            assert json.loads(done.stdout) == {"done": 1, "served": False}
+        else:
+            await gate.server.start()
+            assert (await service.call("POST", "/v1/sweep")).document == {"done": 1}
+        assert asked.text == f"Deploy build 1234?\n\n{AGAIN}"
+        assert history(gate.server, task["id"])[-1] == "rearmed"
+        assert rows(gate.server, "SELECT * FROM disarmed") == []

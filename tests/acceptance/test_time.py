@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.contract import Json
-from tests.acceptance.gateway import Gate, environment, message, opened, question
+from tests.acceptance.gateway import Gate, message, opened, question, telegate
 from tests.ports import reserved_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,20 +50,6 @@ def hurry(gate: Gate, task: Json) -> None:
     """Let the task have expired an hour ago."""
     sql = "UPDATE tasks SET created_at = created_at - ?1, expires_at = expires_at - ?1 WHERE id = ?2"
     change(gate.server.database, sql, 2 * HOUR, task["id"])
-
-
-async def telegate(gate: Gate, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with the server's settings."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        (sys.executable, "-m", "infra", *arguments),
-        cwd=gate.server.folder,
-        env=environment({**gate.server.settings, **settings}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 # POST /v1/sweep

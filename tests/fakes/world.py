@@ -354,6 +354,11 @@ class Gateway:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def nothing_to_rearm() -> int:
+    """For a sweep of a world in which nobody was ever away."""
+    return 0
+
+
 async def until(true: Callable[[], bool], turns: int = 10_000) -> None:
     """Give the others turns until something is true.
 

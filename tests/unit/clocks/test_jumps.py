@@ -16,7 +16,7 @@ from infra.clock import SystemClock
 from tests.fakes.clock import HandClock
 from tests.fakes.machine import HOUR, TEN_MINUTES, Machine
 from tests.fakes.messenger import Hang, later
-from tests.fakes.world import Gateway, World, turns
+from tests.fakes.world import Gateway, World, nothing_to_rearm, turns
 
 either_way = pytest.mark.parametrize("jump", [TEN_MINUTES, -TEN_MINUTES], ids=["ahead", "back"])
 
@@ -102,7 +102,7 @@ async def test_f33_nothing_is_forgotten_because_somebody_has_set_the_clock(
     await gateway.tell()
     await gateway.settled()
     machine.set_by(timedelta(days=40).total_seconds())
-    assert await Sweep(gateway.timekeeper, timedelta(days=30)).run() == 0
+    assert await Sweep(gateway.timekeeper, timedelta(days=30), nothing_to_rearm).run() == 0
     assert len(world.store.tasks) == 1
 
 

@@ -388,3 +388,16 @@ def _check(scene: Scene, task: Task) -> None:
         assert please_again(task.question) in shown.text
         assert shown.buttons
         assert scene.steps(task) == ["asked", "rearmed"]
+
+
+async def test_a_process_that_is_not_on_duty_rearms_when_it_is_told_to(scene: Scene) -> None:
+    first = await scene.process()
+    task = await scene.ask(first)
+    await first.disarm(OUTAGE)
+    second = await scene.process()
+    await first.attending.attend()
+    assert not first.attending.on_duty
+    assert await first.work_off() == 0
+    assert await first.work_off(off_duty=True) == 1
+    assert await second.work_off() == 0
+    assert scene.steps(task) == ["asked", "rearmed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 
 import pytest
@@ -11,13 +12,13 @@ from core.errors import StorageUnavailable
 from core.sweeping import LONGEST_SWEEP, Sweep
 from core.tasks import TaskState
 from tests.fakes.messenger import BLOCKED, NOT_REACHED, Hang, later
-from tests.fakes.world import ADA, BEN, GROUP, Gateway, World, turns
+from tests.fakes.world import ADA, BEN, GROUP, Gateway, World, nothing_to_rearm, turns
 
 KEEP = timedelta(days=30)
 
 
-def sweep_of(gateway: Gateway) -> Sweep:
-    return Sweep(gateway.timekeeper, KEEP)
+def sweep_of(gateway: Gateway, rearm: Callable[[], Coroutine[object, object, int]] | None = None) -> Sweep:
+    return Sweep(gateway.timekeeper, KEEP, rearm or nothing_to_rearm)
 
 
 async def loop_time() -> float:
@@ -212,3 +213,37 @@ async def test_a_database_that_is_busy_at_the_start_costs_time_only(
     assert "is taken up when its leases have run out" in caplog.text
     await other.pass_time(31)
     assert other.row(task).state is TaskState.UNKNOWN
+
+
+async def test_questions_that_wait_to_be_rearmed_are_due_and_are_waited_for(gateway: Gateway) -> None:
+    async def two() -> int:
+        await asyncio.sleep(3)
+        return 2
+
+    before = await loop_time()
+    assert await sweep_of(gateway, two).run() == 2
+    assert 3 <= await loop_time() - before < 4
+
+
+async def test_rearming_that_takes_too_long_is_left_to_whoever_comes_next(gateway: Gateway) -> None:
+    ended: list[str] = []
+
+    async def endless() -> int:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("cancelled")
+        return 1
+
+    before = await loop_time()
+    assert await sweep_of(gateway, endless).run(patience=5) == 0
+    assert 5 <= await loop_time() - before < 6
+    assert ended == ["cancelled"]
+
+
+async def test_a_database_that_cannot_tell_what_is_to_be_rearmed_is_told_of(gateway: Gateway) -> None:
+    async def down() -> int:
+        raise StorageUnavailable("The database cannot be reached.")
+
+    with pytest.raises(StorageUnavailable):
+        await sweep_of(gateway, down).run()
