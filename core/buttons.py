@@ -83,12 +83,10 @@ def are_of_one_question(data: Sequence[str]) -> bool:
 
     That needs no key: one token, and the options counted from 0. Nobody else's looks so by chance.
     """
-    buttons = [ButtonData.unpack(each) for each in data]
-    first = buttons[0] if buttons else None
-    return first is not None and all(
-        button is not None and (button.key_id, button.token, button.option) == (first.key_id, first.token, at)
-        for at, button in enumerate(buttons)
-    )
+    buttons = [button for button in map(ButtonData.unpack, data) if button is not None]
+    questions = {(button.key_id, button.token) for button in buttons}
+    in_order = [button.option for button in buttons] == list(range(len(data)))
+    return len(questions) == 1 and in_order
 
 
 def _mac(key: ButtonKey, token: bytes, option: int, chat: int | str) -> bytes:

@@ -142,8 +142,7 @@ class Gateway:
             store, client, self.formatter, self.drafter, self.chats, self.sender.pacer, self.attending
         )
         self.attending.on_outage = self.rearming.wake
-        rearm = partial(self.rearming.work_off, off_duty=True)
-        self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), rearm)
+        self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), self.rearm_for_all)
         self.watch = self.make_watch()
         self.verifier = _verifier(settings, policy)
         self.figures = self.collector()
@@ -287,6 +286,10 @@ class Gateway:
             about=About(__version__, settings.durability, processes, settings.public_url),
             metrics=Metrics(self.figures.requests, self.metrics.tell, _bytes_of(settings.metrics_token)),
         )
+
+    async def rearm_for_all(self) -> int:
+        """Edit the questions that wait for it, even when another process, which may be frozen, is on duty."""
+        return await self.rearming.work_off(off_duty=True)
 
     async def wake_and_sweep(self) -> int:
         """Work off what is due, in a process that may have been frozen until now."""
