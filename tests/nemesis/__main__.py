@@ -16,7 +16,7 @@ from tests.nemesis.checker import violations
 from tests.nemesis.plan import KILLS, Database, Plan, make_plan
 from tests.nemesis.run import run
 
-LONG = (20_000, 2_500, 1_000)
+LONG = (20_000, 1_400, 1_000)
 """Tasks, faults and kills of the long form."""
 
 
@@ -24,7 +24,7 @@ LONG = (20_000, 2_500, 1_000)
 @click.option("--seed", type=int, help="Of the schedule; a new one is invented and printed otherwise.")
 @click.option("--tasks", default=200, show_default=True, help="How many services ask for.")
 @click.option("--faults", default=20, show_default=True, help="How many go wrong, the kills among them.")
-@click.option("--long", "is_long", is_flag=True, help="20,000 tasks and 2,500 faults, 1,000 of them kill -9.")
+@click.option("--long", "is_long", is_flag=True, help="20,000 tasks and 1,400 faults, 1,000 of them kill -9.")
 @click.option("--kills", type=int, help="How many of the faults are kill -9.  [default: one in four]")
 @click.option(
     "--database", default="sqlite", show_default=True, type=click.Choice([each.value for each in Database])

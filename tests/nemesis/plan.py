@@ -28,6 +28,12 @@ RESENT = 0.15
 SECONDS_A_TORMENT = 4.0
 """What one torment of a server takes, with the new start and some time to breathe."""
 
+SECONDS_A_TORMENT_IN_THE_LONG_RUN = 5.0
+"""So that servers serve for most of it, and what is tortured is work that goes on."""
+
+_LONG = 100
+"""So many faults make a long run."""
+
 
 class Kind(StrEnum):
     """What a service wants."""
@@ -242,7 +248,9 @@ def make_plan(seed: int, tasks: int, faults: int, database: Database, kills: int
     kills = faults // 4 if kills is None else kills
     torments = _torments(dice, faults, kills, database)
     of_servers = sum(torment in OF_SERVERS for torment in torments)
-    span = max(4.0, tasks / TASKS_A_SECOND, of_servers * SECONDS_A_TORMENT / database.servers)
+    is_long = faults > _LONG
+    breath = SECONDS_A_TORMENT_IN_THE_LONG_RUN if is_long else SECONDS_A_TORMENT
+    span = max(4.0, tasks / TASKS_A_SECOND, of_servers * breath / database.servers)
     chats = _chats()
     return Plan(
         seed=seed,
@@ -251,7 +259,7 @@ def make_plan(seed: int, tasks: int, faults: int, database: Database, kills: int
         chats=chats,
         tasks=tuple(_tasks(dice, tasks, span, chats)),
         commands=tuple(_commands(dice, tasks // 20 + 1, span)),
-        faults=tuple(_faults(dice, torments, span, chats, long=faults > 100)),
+        faults=tuple(_faults(dice, torments, span, chats, long=is_long)),
     )
 
 

@@ -63,6 +63,7 @@ def _lines(plan: Plan, facts: Facts, found: Sequence[Violation]) -> Iterator[str
         f"{len(facts.posts)} posts of updates."
     )
     yield f"Tasks: {_counted(states)}."
+    yield f"Each server was ready for {_share_of_time_ready(plan, facts):.0%} of the time."
     if not found:
         yield "Every promise was kept."
         return
@@ -71,6 +72,11 @@ def _lines(plan: Plan, facts: Facts, found: Sequence[Violation]) -> Iterator[str
     yield from map(str, found[:_SHOWN])
     if len(found) > _SHOWN:
         yield f"… and {len(found) - _SHOWN} more."
+
+
+def _share_of_time_ready(plan: Plan, facts: Facts) -> float:
+    ready = sum(uptime.until - uptime.since for uptime in facts.uptimes)
+    return ready / (plan.servers * max(facts.ended - facts.began, 1.0))
 
 
 def _counted(counts: Counter[str]) -> str:
