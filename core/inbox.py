@@ -174,9 +174,14 @@ class Inbox:
         return Orphan(press.chat, press.message_id) if is_ours else None
 
     def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
-        """Whether we made this button, for this chat; a channel known by its name has no id to compare."""
+        """Whether we made this button, for this chat; a channel known by its name has no id to compare.
+
+        A modified client can press a button of one message under another one. Under a message that is not known
+        to be the question's, only a button that Telegram says to be there counts.
+        """
         here = isinstance(task.chat.id, str) or self.sender.chats.is_same(task.chat.id, press.chat)
-        return here and data.genuine(self.drafter.identity.keys, task.chat.id)
+        signed = here and data.genuine(self.drafter.identity.keys, task.chat.id)
+        return signed and (press.message_id in task.message_ids or press.data in press.carrier().buttons)
 
     # Words
 

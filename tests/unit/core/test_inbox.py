@@ -253,6 +253,23 @@ async def test_a_forgotten_question_waits_while_telegram_asks_to_wait(gateway: G
     assert gateway.world.messenger.last.buttons == ()
 
 
+async def test_a_button_of_one_question_pressed_under_another_changes_neither(gateway: Gateway) -> None:
+    decided = await gateway.ask("Deploy?")
+    await gateway.settled()
+    old = gateway.world.messenger.last.first_buttons[0].data or ""
+    await gateway.press("Deploy")
+    await gateway.settled()
+    still_open = await gateway.ask("Delete everything?")
+    await gateway.settled()
+    under = gateway.world.messenger.last
+    await gateway.inbox.take(gateway.pressed(old, under=under))
+    await gateway.settled()
+    assert await told(gateway) == (phrases.BUTTON_GONE, True)
+    assert gateway.row(still_open).state is TaskState.ASKED
+    assert gateway.world.messenger.last.first_buttons
+    assert under.message_id not in gateway.row(decided).message_ids
+
+
 async def test_a_channel_known_by_its_name_takes_answers(gateway: Gateway) -> None:
     task = await asked(gateway, chat=CHANNEL, respondents=ANYONE)
     assert task.chat == Chat(CHANNEL)
@@ -580,6 +597,7 @@ async def test_a_press_that_names_a_message_of_another_id_still_counts_by_its_to
     task = await asked(gateway)
     shown = gateway.world.messenger.last
     data = shown.first_buttons[0].data or ""
-    await gateway.inbox.take(ButtonPressed(9500, "press-9500", ADA, ADA.id, 4799, data))
+    shown_there = Carrier(BOT, (data,))
+    await gateway.inbox.take(ButtonPressed(9500, "press-9500", ADA, ADA.id, 4799, data, lambda: shown_there))
     assert gateway.row(task).message_ids == (shown.message_id, 4799)
     await gateway.settled()
