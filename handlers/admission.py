@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
 
 from core.errors import MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
-from core.policy import FOR_EVERY_SERVICE, PUBLIC
+from core.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
 from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
@@ -41,16 +42,24 @@ def require_tls(request: web.Request) -> None:
         )
 
 
-def authenticate(request: web.Request) -> None:
+def authenticate(request: web.Request) -> Awaitable[None] | None:
     """Find out which service this is, on every path that is not public."""
     endpoint = request[ENDPOINT]
     if endpoint in PUBLIC:
-        return
+        return None
     token, services = _bearer_token(request), request.app[SERVICES]
     if endpoint == SCRAPED and _is_same(token, services.metrics.token):
         request[SCRAPER] = True
-    else:
-        request[PRINCIPAL] = services.authenticate(token)
+        return None
+    found = services.authenticate(token)
+    if not isinstance(found, Principal):
+        return _authenticate_later(request, found)
+    request[PRINCIPAL] = found
+    return None
+
+
+async def _authenticate_later(request: web.Request, found: Awaitable[Principal]) -> None:
+    request[PRINCIPAL] = await found
 
 
 def authorize(request: web.Request) -> None:
@@ -68,8 +77,13 @@ def authorize(request: web.Request) -> None:
         services.allowances.take(principal.service, rate)
 
 
-CHECKS: Final = (refuse_unknown_paths, require_tls, authenticate, authorize)
-"""In the order in which the contract tells refusals."""
+CHECKS: Final[tuple[Callable[[web.Request], Awaitable[None] | None], ...]] = (
+    refuse_unknown_paths,
+    require_tls,
+    authenticate,
+    authorize,
+)
+"""In the order in which the contract tells refusals; one that has to wait gives back what to wait for."""
 
 
 def endpoint_of(request: web.Request) -> str:

@@ -95,7 +95,7 @@ class Services:
     """Everything that handlers use, ready made by the composition root.
 
     Attributes:
-        authenticate: a token's principal; raises `Unauthenticated`.
+        authenticate: a token's principal, at once whenever that can be; raises `Unauthenticated`.
         policy: the policy as it is now.
         allowances: counts the requests of services that have a rate.
         parse_update: what the body of a webhook call means; never raises.
@@ -110,7 +110,7 @@ class Services:
     telling: Telling
     desk: TaskDesk
     inbox: Inbox
-    authenticate: Callable[[str], Principal]
+    authenticate: Callable[[str], Principal | Awaitable[Principal]]
     policy: Callable[[], Policy]
     allowances: Allowances
     parse_update: Callable[[bytes], Update]

@@ -81,7 +81,8 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler when it passes every check."""
     for check in CHECKS:
-        check(request)
+        if (waiting := check(request)) is not None:
+            await waiting
     return await handler(request)
 
 

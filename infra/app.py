@@ -59,6 +59,8 @@ from infra.telegram.parse import parse_update
 from infra.telegram.watch import WebhookWatch
 from infra.telegram.webhook import PATH
 from infra.tokens import TokenVerifier
+from infra.tokens.fetching import KeyFetcher
+from infra.tokens.issuer import USUAL_PACE, Issuer
 from infra.wakers import LocalWaker, sweep_waiting_room
 from infra.worker import BAD_START, tell_bad_start
 
@@ -106,6 +108,8 @@ class Gateway:
         clock: the store has the same one.
     """
 
+    key_pace = USUAL_PACE
+
     def __init__(
         self, settings: Settings, store: Store, client: TelegramClient, policy: PolicyFile, clock: SystemClock
     ) -> None:
@@ -144,7 +148,8 @@ class Gateway:
         self.attending.on_outage = self.rearming.wake
         self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), self.rearm_for_all)
         self.watch = self.make_watch()
-        self.verifier = _verifier(settings, policy)
+        self.issuer = self.make_issuer()
+        self.verifier = _verifier(settings, policy, self.issuer)
         self.figures = self.collector()
         self.metrics = self.make_metrics()
 
@@ -178,6 +183,8 @@ class Gateway:
         stack.push_async_callback(client.close)
         gateway = cls(settings, store, client, policy, clock)
         stack.push_async_callback(partial(gateway.sender.stop, STOP_GRACE))
+        if gateway.issuer is not None:
+            stack.push_async_callback(gateway.issuer.close)
         if isinstance(store.database, WaitingSqliteDatabase):
             store.database.first(gateway.sweep.inherit)
             if store.database.is_open:
@@ -228,12 +235,20 @@ class Gateway:
         shared = isinstance(self.settings.database, PostgresAddress)
         return SharedMetrics(self.figures.collect, self.store, name, shared)
 
+    def make_issuer(self) -> Issuer | None:
+        """Who else signs tokens, when the settings name somebody."""
+        named = self.settings.jwt_issuer
+        if named is None:
+            return None
+        return Issuer(named.name, KeyFetcher(named.keys_url), pace=self.key_pace)
+
     def loops(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """What runs beside the server."""
         keep = timedelta(days=self.settings.retention_days)
         shared = isinstance(self.settings.database, PostgresAddress)
         return {
             **({"asking for the time": self.database_time.run} if shared else {}),
+            **({"fetching the issuer's keys": self.issuer.warm} if self.issuer else {}),
             "waiting for the database": self.own_database,
             "comparing clocks": self.skew.run,
             "attending": self.attending.run,
@@ -274,7 +289,7 @@ class Gateway:
                 lambda: self.client.username,
                 self.figures.updates,
             ),
-            authenticate=self.verifier.verify,
+            authenticate=self.verifier.admit,
             policy=lambda: self.policy.current,
             allowances=Allowances(time.monotonic),
             parse_update=self.attending.noticing(parse_update),
@@ -313,6 +328,8 @@ class Gateway:
             "telegram": self.watch.telegram,
             "webhook": self.watch.webhook,
         }
+        if self.issuer is not None:
+            checks["issuer"] = self.issuer.trouble or "ok"
         if self.draining:
             checks["process"] = "It is shutting down."
         return Readiness(database == "ok" and not self.draining, checks, len(self.room))
@@ -347,13 +364,14 @@ def _open_store(
     return open_sqlite(database, settings.bot_id, lock_wait=lock_wait, clock=clock)
 
 
-def _verifier(settings: Settings, policy: PolicyFile) -> TokenVerifier:
+def _verifier(settings: Settings, policy: PolicyFile, issuer: Issuer | None) -> TokenVerifier:
     return TokenVerifier(
         lambda: policy.current,
         [secret.reveal().encode() for secret in settings.jwt_secrets],
         settings.jwt_audience,
         settings.jwt_max_lifetime,
         time.time,
+        issuer=issuer,
     )
 
 

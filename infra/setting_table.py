@@ -181,6 +181,26 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _jwks_url(text: str) -> str:
+    address, mark, query = text.partition("?")  # some issuers tell their key sets apart by the query
+    parts = _split_address(address)
+    if parts.scheme != "https":
+        raise ValueError("must start with https://: on the way, open keys could be exchanged for others.")
+    if "#" in query or (mark and not query):
+        raise ValueError("must end after its path or its query: no # and no empty query.")
+    return text
+
+
+def _issuer(text: str) -> str:
+    _name(text)
+    if re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None:
+        raise ValueError(
+            f'is "{text}", which a service could be called, too. It is what the issuer writes as iss, most '
+            "often an address like https://issuer.example.com."
+        )
+    return text
+
+
 def _telegram_api_url(text: str) -> str:
     _split_address(text)
     return text.rstrip("/")
@@ -233,14 +253,6 @@ def _person_roles(text: str) -> Mapping[int, frozenset[str]]:
         return MappingProxyType(parse_people(text))
     except TelegateError as error:
         raise ValueError(f"cannot be read: {error.detail}") from error
-
-
-def _not_in_this_version(instead: str) -> Callable[[str], None]:
-    def parse(text: str) -> None:
-        del text
-        raise ValueError(f"is not built yet, and ignoring it would not be safe. {instead}")
-
-    return parse
 
 
 def _yes_or_no(text: str) -> bool:
@@ -302,7 +314,7 @@ JWT_SECRET: Final[Setting[tuple[Secret, ...] | None]] = Setting(
     "Signs and checks the tokens of services that have no key of their own (HS256). At least 32 bytes; two "
     "values with a comma between them while it is rotated: both are accepted, the first one signs.",
     _SERVICES,
-    default_in_words="none; then at least one service in the policy must have a key",
+    default_in_words="none; then a service in the policy must have a key, or there is an issuer",
     secret=True,
 )
 JWT_AUDIENCE: Final = Setting(
@@ -314,6 +326,23 @@ JWT_MAX_LIFETIME: Final = Setting(
     "The longest life of a token signed with `JWT_SECRET`: seconds, or a number with `s`, `m`, `h` or `d`.",
     _SERVICES,
     default="90d",
+)
+JWT_JWKS_URL: Final[Setting[str | None]] = Setting(
+    "JWT_JWKS_URL",
+    _jwks_url,
+    "Where a token issuer publishes its keys (JWKS); `https://`. Its tokens count for services without keys "
+    "of their own. Needs `JWT_ISSUER`. See [Tokens of an issuer](../how-to/token-issuer.md).",
+    _SERVICES,
+    default_in_words="none: no issuer",
+    example="https://issuer.example.com/realms/main/protocol/openid-connect/certs",
+)
+JWT_ISSUER: Final[Setting[str | None]] = Setting(
+    "JWT_ISSUER",
+    _issuer,
+    "What that issuer's tokens name in `iss`, letter for letter. Needs `JWT_JWKS_URL`.",
+    _SERVICES,
+    default_in_words="none: no issuer",
+    example="https://issuer.example.com/realms/main",
 )
 METRICS_TOKEN: Final[Setting[Secret | None]] = Setting(
     "METRICS_TOKEN",
@@ -447,18 +476,6 @@ LOG_LEVEL: Final = Setting(
     "The least important lines that are written: `debug`, `info`, `warning` or `error`.",
     _LOGS,
     default="info",
-)
-JWT_JWKS_URL: Final = Setting(
-    "JWT_JWKS_URL",
-    _not_in_this_version("Remove it; use JWT_SECRET, or keys in the policy file."),
-    "The keys of a token issuer. **Refused**: a start with it fails.",
-    _LATER,
-)
-JWT_ISSUER: Final = Setting(
-    "JWT_ISSUER",
-    _not_in_this_version("Remove it; it belongs to JWT_JWKS_URL."),
-    "The issuer's name. **Refused**: a start with it fails.",
-    _LATER,
 )
 DELIVERY_ALLOW_PRIVATE: Final[Setting[bool | None]] = Setting(
     "DELIVERY_ALLOW_PRIVATE",

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from core.errors import TelegateError
@@ -17,7 +17,7 @@ from infra.dotenv import DotenvFile, read_dotenv
 from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 
-__all__ = ["Secret", "Settings", "SettingsError", "SettingsSource", "TlsFiles"]
+__all__ = ["Secret", "Settings", "SettingsError", "SettingsSource", "TlsFiles", "TokenIssuer"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,14 @@ class TlsFiles:
 
     certificate: Path
     key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Who signs tokens for services: what it writes as `iss`, and where its keys are."""
+
+    name: str
+    keys_url: str
 
 
 class SettingsSource:
@@ -157,6 +165,7 @@ class Settings:
         jwt_secrets: the HS256 secrets; the first one signs; empty when services bring keys.
         jwt_audience: what tokens must name in `aud`.
         jwt_max_lifetime: the longest life of a token signed with one of `jwt_secrets`.
+        jwt_issuer: who else signs tokens.
         metrics_token: what Prometheus sends to read `/metrics`; None when only services may.
         permissions_file: the policy file.
         person_roles: the roles of people, by their id.
@@ -185,6 +194,7 @@ class Settings:
     jwt_secrets: tuple[Secret, ...]
     jwt_audience: str
     jwt_max_lifetime: int
+    jwt_issuer: TokenIssuer | None
     metrics_token: Secret | None
     permissions_file: Path
     person_roles: Mapping[int, frozenset[str]] = field(repr=False)
@@ -250,13 +260,14 @@ class Settings:
             services_have_keys: whether the policy names a key of at least one service.
 
         Raises:
-            SettingsError: when there is neither such a key nor `JWT_SECRET`.
+            SettingsError: when there is neither such a key nor `JWT_SECRET` nor an issuer.
         """
-        if self.jwt_secrets or services_have_keys:
+        if self.jwt_secrets or services_have_keys or self.jwt_issuer is not None:
             return
         problem = (
             "JWT_SECRET is missing, and no service in the policy has a key: no token could be accepted. "
-            "Set JWT_SECRET to at least 32 random bytes, or give a service a key (telegate keys new)."
+            "Set JWT_SECRET to at least 32 random bytes, or give a service a key (telegate keys new), or "
+            "name an issuer of tokens (JWT_JWKS_URL and JWT_ISSUER)."
         )
         raise SettingsError([problem])
 
@@ -289,6 +300,7 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
         jwt_secrets=jwt_secrets or (),
         jwt_audience=read(table.JWT_AUDIENCE),
         jwt_max_lifetime=read(table.JWT_MAX_LIFETIME),
+        jwt_issuer=token_issuer(source),
         metrics_token=read(table.METRICS_TOKEN),
         permissions_file=read(table.PERMISSIONS_FILE),
         person_roles=person_roles or {},
@@ -312,6 +324,13 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
     return settings
 
 
+def token_issuer(source: SettingsSource) -> TokenIssuer | None:
+    """The issuer that the settings name, if they name one; half of one is a problem."""
+    _require_both(source, table.JWT_JWKS_URL, table.JWT_ISSUER)
+    url, name = source.read(table.JWT_JWKS_URL), source.read(table.JWT_ISSUER)
+    return TokenIssuer(name, url) if name is not None and url is not None else None
+
+
 def _tls(source: SettingsSource) -> TlsFiles | None:
     certificate, key = source.read(table.TLS_CERT_FILE), source.read(table.TLS_KEY_FILE)
     return TlsFiles(certificate, key) if certificate is not None and key is not None else None
@@ -319,7 +338,11 @@ def _tls(source: SettingsSource) -> TlsFiles | None:
 
 def _check_together(source: SettingsSource) -> None:
     """What can only be judged with two settings in view."""
-    pair = (table.TLS_CERT_FILE, table.TLS_KEY_FILE)
+    _require_both(source, table.TLS_CERT_FILE, table.TLS_KEY_FILE)
+    _require_both(source, table.JWT_JWKS_URL, table.JWT_ISSUER)
+
+
+def _require_both(source: SettingsSource, *pair: table.Setting[Any]) -> None:
     given = [setting.name for setting in pair if source.is_set(setting)]
     if len(given) == 1:
         missing = next(setting.name for setting in pair if setting.name not in given)

@@ -24,8 +24,8 @@ something is wrong, all problems are told together, and the server does not star
 * **Every setting is also read from a file**: `BOT_TOKEN_FILE=/run/secrets/bot_token` is `BOT_TOKEN` with what
   that file holds, without the blanks and line breaks around it. Both together are an error. Settings that
   are paths themselves (`PERMISSIONS_FILE`, `TLS_CERT_FILE`, `TLS_KEY_FILE`) have no such twin.
-* **Required** are `BOT_TOKEN`, and one way to check tokens: `JWT_SECRET`, or a service with a key in the
-  policy.
+* **Required** are `BOT_TOKEN`, and one way to check tokens: `JWT_SECRET`, a service with a key in the
+  policy, or an issuer (`JWT_JWKS_URL` with `JWT_ISSUER`).
 * `.env` has lines `NAME=value`, with `export` before them if you like, and comments that begin with `#`. A
   value may stand in single quotes (taken as it is) or double quotes (`\\n`, `\\t`, `\\"` and `\\\\` are
   understood). Nothing is expanded. Names that are no settings are warned about.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +22,9 @@ from core.errors import TelegateError
 from core.policy import Policy, ServiceGrant
 from infra import setting_table as table
 from infra.cli.policy import PolicyUnusable, policy_at
-from infra.settings import SettingsSource
+from infra.settings import SettingsSource, TokenIssuer, token_issuer
 from infra.tokens import LONGEST_SELF_SIGNED, MAKE_ONE_WITH, TokenReport, TokenVerifier, mint, sign
+from infra.tokens.issuer import Issuer
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -57,6 +61,7 @@ class _Settings:
     secrets: tuple[bytes, ...]
     audience: str
     max_lifetime: int
+    issuer: TokenIssuer | None
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -122,12 +127,15 @@ def mint_command(
 
 @command.command("inspect", epilog=_EXAMPLES_INSPECT)
 @click.argument("token")
+@click.option("--offline", is_flag=True, help="Fetch no keys of an issuer.")
 @_FILE
 @_JSON
-def inspect_command(token: str, file: Path | None, *, as_json: bool) -> None:
+def inspect_command(token: str, file: Path | None, *, offline: bool, as_json: bool) -> None:
     """Tell what TOKEN says, and whether the gateway would take it; - reads it from standard input.
 
-    The signature is checked when its key is at hand. Exits 0 when the token counts, 1 when it does not.
+    The signature is checked when its key is at hand. For a token of JWT_ISSUER the issuer's keys are fetched
+    from JWT_JWKS_URL, as the gateway does; nothing else asks the network, and --offline nothing at all. Exits
+    0 when the token counts, 1 when it does not.
     """
     text = sys.stdin.read() if token == "-" else token  # noqa: S105 - a dash is no password
     try:
@@ -135,7 +143,7 @@ def inspect_command(token: str, file: Path | None, *, as_json: bool) -> None:
     except PolicyUnusable as error:
         click.echo(f"Nothing is known about services and keys, because {error.message}", err=True)
         policy = Policy()
-    report = _verifier(policy, _settings()).inspect(text.strip().removeprefix("Bearer ").strip())
+    report = _inspected(text.strip().removeprefix("Bearer ").strip(), policy, _settings(), offline=offline)
     click.echo(json.dumps(_as_json(report), indent=2) if as_json else "\n".join(_lines(report)))
     click.get_current_context().exit(0 if report.principal else 1)
 
@@ -145,17 +153,50 @@ def _settings() -> _Settings:
     secrets = source.read(table.JWT_SECRET)
     audience = source.read(table.JWT_AUDIENCE)
     max_lifetime = source.read(table.JWT_MAX_LIFETIME)
+    issuer = token_issuer(source)
     try:
         source.finish()
     except TelegateError as error:
         raise TokenImpossible(error.detail) from error
-    return _Settings(tuple(one.reveal().encode() for one in secrets or ()), audience, max_lifetime)
+    return _Settings(tuple(one.reveal().encode() for one in secrets or ()), audience, max_lifetime, issuer)
 
 
-def _verifier(policy: Policy, settings: _Settings) -> TokenVerifier:
+def _inspected(token: str, policy: Policy, settings: _Settings, *, offline: bool) -> TokenReport:
+    issuer = _issuer(settings)
+    verifier = _verifier(policy, settings, issuer)
+    if issuer is not None and not offline and verifier.is_of_issuer(token):
+        with _quiet():
+            asyncio.run(issuer.warm())
+    return verifier.inspect(token)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the gateway's log lines about keys: the report says what could not be fetched."""
+    log = logging.getLogger("telegate.tokens")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
+
+
+def _issuer(settings: _Settings) -> Issuer | None:
+    from infra.tokens.fetching import KeyFetcher  # noqa: PLC0415 - loads aiohttp
+
+    named = settings.issuer
+    return None if named is None else Issuer(named.name, KeyFetcher(named.keys_url))
+
+
+def _verifier(policy: Policy, settings: _Settings, issuer: Issuer | None = None) -> TokenVerifier:
     try:
         return TokenVerifier(
-            lambda: policy, settings.secrets, settings.audience, settings.max_lifetime, time.time
+            lambda: policy,
+            settings.secrets,
+            settings.audience,
+            settings.max_lifetime,
+            time.time,
+            issuer=issuer,
         )
     except ValueError as error:
         raise TokenImpossible(f"{error}.") from error

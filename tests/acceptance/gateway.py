@@ -78,7 +78,9 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def application() -> str:
-    """What gunicorn loads: the server, or the one in which no hint arrives."""
+    """What gunicorn loads: the server, the one in which no hint arrives, or the one that a test names."""
+    if named := os.environ.get("ACCEPTANCE_APPLICATION"):
+        return named
     dropped = os.environ.get("ACCEPTANCE_HINTS") == "dropped"
     return "tests.acceptance.hintless:create_app" if dropped else "infra.app:create_app"
 

@@ -11,7 +11,7 @@ import pytest
 from infra import setting_table as table
 from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
-from infra.settings import Settings, SettingsError, SettingsSource, derive_webhook_secret
+from infra.settings import Settings, SettingsError, SettingsSource, TokenIssuer, derive_webhook_secret
 
 TOKEN = "123456789:canary-Token_0123456789"
 JWT_SECRET = "canary-jwt-secret-0123456789abcdef"
@@ -175,10 +175,56 @@ def test_a_postgresql_address_that_cannot_be_read_is_told_of_without_its_passwor
     assert "ry@" not in told
 
 
-@pytest.mark.parametrize("name", ["JWT_JWKS_URL", "JWT_ISSUER"])
-def test_a_setting_of_a_later_version_that_changes_security_is_refused_not_ignored(name: str) -> None:
-    (told,) = problems(**{name: "https://issuer.example.com"})
-    assert told.startswith(f"{name} is not built yet")
+KEYS, ISSUER = "https://issuer.example.com/certs?appid=1", "https://issuer.example.com"
+
+
+def test_an_issuer_of_tokens_is_its_name_and_where_its_keys_are() -> None:
+    found = settings(JWT_JWKS_URL=KEYS, JWT_ISSUER=ISSUER, JWT_SECRET="")
+    assert found.jwt_issuer == TokenIssuer(ISSUER, KEYS)
+    assert settings().jwt_issuer is None
+
+
+def test_an_issuer_alone_makes_tokens_possible() -> None:
+    settings(JWT_JWKS_URL=KEYS, JWT_ISSUER=ISSUER, JWT_SECRET="").require_signing_key(
+        services_have_keys=False
+    )
+    with pytest.raises(SettingsError, match="JWT_JWKS_URL"):
+        settings(JWT_SECRET="").require_signing_key(services_have_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({"JWT_JWKS_URL": KEYS}, "JWT_ISSUER"), ({"JWT_ISSUER": ISSUER}, "JWT_JWKS_URL")],
+)
+def test_half_an_issuer_is_a_problem(given: dict[str, str], missing: str) -> None:
+    (other,) = given
+    assert problems(**given) == (f"{missing} is missing, but {other} is set. Set both, or neither.",)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://issuer.example.com/certs", "must start with https://"),
+        ("http://127.0.0.1/certs", "must start with https://"),
+        ("issuer.example.com/certs", "must be a whole web address"),
+        ("https://me:canary@issuer.example.com/certs", "must not hold a name or password"),
+        ("https://issuer.example.com/certs#x", "no ? and no #"),
+        ("https://issuer.example.com/certs?a=1#x", "no # and no empty query"),
+        ("https://issuer.example.com/certs?", "no # and no empty query"),
+        ("https://issuer.example.com:0x1/certs", "is not a web address"),
+    ],
+)
+def test_an_address_of_keys_that_is_not_safe_is_refused(url: str, words: str) -> None:
+    (told,) = problems(JWT_JWKS_URL=url, JWT_ISSUER=ISSUER)
+    assert told.startswith("JWT_JWKS_URL ")
+    assert words in told
+    assert "canary" not in told
+
+
+@pytest.mark.parametrize("name", ["telegate", "ci", "two words", "a\tb"])
+def test_an_issuer_cannot_be_called_like_a_service_or_like_the_gateway(name: str) -> None:
+    (told,) = problems(JWT_JWKS_URL=KEYS, JWT_ISSUER=name)
+    assert told.startswith("JWT_ISSUER ")
 
 
 def test_settings_that_only_prepare_later_features_are_told_to_have_no_effect() -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from core.errors import Unauthenticated
 from core.policy import Policy, Principal
-from infra import tokens
-from infra.tokens import TokenVerifier, mint, sign
+from infra.tokens import TokenVerifier, mint, sign, verifier
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import World
@@ -153,7 +152,7 @@ def test_a_token_is_checked_once_and_then_remembered(world: World, monkeypatch: 
     token = world.minted()
     first = world.verifier.verify(token)
     checked: list[str] = []
-    monkeypatch.setattr(tokens, "_verify_signature", lambda text, _: checked.append(text))
+    monkeypatch.setattr(verifier, "verify_signature", lambda text, _: checked.append(text))
     assert world.verifier.verify(token) is first
     assert checked == []
     world.verifier.forget()
@@ -171,7 +170,7 @@ def test_a_changed_policy_drops_what_is_remembered(world: World) -> None:
 
 
 def test_only_so_many_tokens_are_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    monkeypatch.setattr(verifier, "_REMEMBERED", 3)
     made = [world.minted(world.claims(jti=f"jti-{number}")) for number in range(4)]
     for token in (*made[:3], made[0], made[3]):
         world.verifier.verify(token)

@@ -1,0 +1,18 @@
+"""The gateway that keeps an issuer's keys for seconds instead of minutes; some tests let gunicorn load it."""
+
+from __future__ import annotations
+
+from infra import app
+from infra.server import GatewayRunner
+from infra.tokens.issuer import Pace
+
+
+class HastyGateway(app.Gateway):
+    """A gateway that fetches an issuer's keys again after a second, and trusts them for two."""
+
+    key_pace = Pace(soon=1.0, longest=2.0, cool_down=0.5)
+
+
+async def create_app() -> GatewayRunner:
+    """See `infra.app.create_app`."""
+    return await app.create_app(HastyGateway)
