@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 from typing import Final
 
@@ -93,5 +95,6 @@ def _why(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name has no address"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"it cannot be reached ({(error.strerror or 'no connection').lower()})"
+        # Not its own words: they hold the address.
+        return f"it cannot be reached ({os.strerror(error.errno or errno.ECONNREFUSED).lower()})"
     return "the connection broke, or its answer is not HTTP"

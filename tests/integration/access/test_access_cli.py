@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import re
+import ssl
 import stat
 import time
 from collections.abc import Callable
@@ -13,12 +15,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from infra.cli import keys as keys_cli
 from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
 from infra.policy_file import load_policy
+from infra.tokens import fetching
+from infra.tokens.fetching import KeyFetcher
+from tests.issuer import TokenIssuer
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import Keys
@@ -490,3 +496,82 @@ def test_names_that_no_policy_could_hold_are_refused(run: Run, arguments: tuple[
 def test_every_command_has_examples(run: Run, room: ModuleType, arguments: tuple[str, ...]) -> None:
     shown = _printed(run(room, *arguments, "--help"))
     assert re.search(r"\n  Examples?:\n    telegate ", shown)
+
+
+# Tokens of an issuer
+
+
+def _ask(run: Run, issuer: TokenIssuer, *arguments: str, **claims: Any) -> dict[str, Any]:
+    """What `inspect --json` says about a token of the issuer; the issuer serves meanwhile."""
+    token = issuer.token("cron", "notifier", **claims)
+
+    async def serving() -> Result:
+        await issuer.start()
+        try:
+            return await asyncio.to_thread(run, token_cli, "inspect", token, "--json", *arguments)
+        finally:
+            await issuer.stop()
+
+    result = asyncio.run(serving())
+    told: dict[str, Any] = json.loads(result.stdout)
+    assert result.exit_code == (0 if told["valid"] else 1)
+    assert result.stderr == ""
+    return told
+
+
+@pytest.fixture
+def issuer(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenIssuer:
+    issuer = TokenIssuer(tmp_path)
+    trust = ssl.create_default_context(cafile=issuer.certificate)
+    # A process of its own would read SSL_CERT_FILE; aiohttp has read it already in this one.
+    monkeypatch.setattr(fetching, "KeyFetcher", lambda url: KeyFetcher(url, trust))
+    for name, value in issuer.settings.items():
+        monkeypatch.setenv(name, value)
+    return issuer
+
+
+def test_inspect_fetches_the_keys_of_the_issuer(run: Run, issuer: TokenIssuer) -> None:
+    told = _ask(run, issuer)
+    assert (told["valid"], told["signature"], told["effective_roles"]) == (True, "valid", ["notifier"])
+    assert issuer.fetches == 1
+    assert "no usable key with the kid 'x'" in _ask(run, issuer, kid="x")["problems"][0]
+
+
+def test_inspect_offline_asks_nobody_and_says_so(run: Run, issuer: TokenIssuer) -> None:
+    told = _ask(run, issuer, "--offline")
+    assert told["signature"] == "unchecked"
+    assert told["problems"] == [
+        "The keys of the token issuer were not fetched. So the signature was not checked."
+    ]
+    assert issuer.fetches == 0
+
+
+def test_inspect_says_why_the_keys_could_not_be_fetched(run: Run, issuer: TokenIssuer) -> None:
+    issuer.answer = _sorry
+    told = _ask(run, issuer, roles=None)
+    assert told["signature"] == "unchecked"
+    assert told["problems"][0] == (
+        "The keys of the token issuer cannot be fetched: it answered 500. So the signature was not checked."
+    )
+    assert "These claims are missing: roles." in told["problems"]
+
+
+async def _sorry(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=500)
+
+
+def test_inspect_asks_no_issuer_about_other_tokens(run: Run, issuer: TokenIssuer) -> None:
+    assert _ask(run, issuer, iss="https://issuer.example.com/other")["signature"] == "unchecked"
+    minted = _printed(_mint(run, "--role", "notifier")).strip()
+    assert run(token_cli, "inspect", minted).exit_code == 0
+    assert run(token_cli, "inspect", "nonsense").exit_code == 1
+    assert issuer.fetches == 0
+
+
+def test_half_an_issuer_is_told_at_the_command_line_too(
+    run: Run, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JWT_ISSUER")
+    result = run(token_cli, "inspect", "a.b.c")
+    assert result.exit_code == 2
+    assert "JWT_ISSUER is missing, but JWT_JWKS_URL is set." in result.stderr

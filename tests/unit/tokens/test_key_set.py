@@ -131,6 +131,11 @@ def test_keys_without_a_kid_are_not_taken_for_twins() -> None:
     assert all("no kid" in told for told in found.left_out)
 
 
+def test_the_same_document_is_the_same_set() -> None:
+    assert read_key_set(body(EC, RSA, OCT)) == read_key_set(body(EC, RSA, OCT))
+    assert read_key_set(body(EC)) != read_key_set(body(RSA))
+
+
 def test_a_set_without_keys_is_a_set() -> None:
     assert read_key_set(b'{"keys": []}').keys == {}
 
