@@ -176,8 +176,8 @@ class Inbox:
     def _genuine(self, press: ButtonPressed, data: ButtonData, task: Task) -> bool:
         """Whether we made this button, for this chat; a channel known by its name has no id to compare.
 
-        A modified client can press a button of one message under another one. Under a message that is not known
-        to be the question's, only a button that Telegram says to be there counts.
+        A modified client can press a button of one message under another one. Under a message that is not
+        known to be the question's, only a button that Telegram says to be there counts.
         """
         here = isinstance(task.chat.id, str) or self.sender.chats.is_same(task.chat.id, press.chat)
         signed = here and data.genuine(self.drafter.identity.keys, task.chat.id)

@@ -172,24 +172,26 @@ async def _tell(request: web.Request, stream: EventStream, following: Following,
     while True:
         event = TaskEvent.of(following.task)
         if not event.says_as_much_as(last_id):
-            _require_still_allowed(request)
+            await _require_still_allowed(request)
             await stream.write(bytes(event))
             last_id = event.id
         if following.over:
             return
         if not await following.moved_on(now() + every) and not following.over:
-            _require_still_allowed(request)
+            await _require_still_allowed(request)
             await stream.write(COMMENT)
 
 
-def _require_still_allowed(request: web.Request) -> None:
+async def _require_still_allowed(request: web.Request) -> None:
     """A stream outlives much: a token's `exp`, its revocation, a role that named this endpoint.
 
     Raises:
         Unauthenticated: the token does not count any more.
         Forbidden: its roles do not name this endpoint any more.
     """
-    authenticate(request)
+    later = authenticate(request)
+    if later is not None:
+        await later
     request.app[SERVICES].policy().require_endpoint(request[PRINCIPAL], request[ENDPOINT])
 
 

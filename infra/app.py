@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from aiohttp import web
@@ -148,7 +148,6 @@ class Gateway:
         self.attending.on_outage = self.rearming.wake
         self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), self.rearm_for_all)
         self.watch = self.make_watch()
-        self.issuer = self.make_issuer()
         self.verifier = _verifier(settings, policy, self.issuer)
         self.figures = self.collector()
         self.metrics = self.make_metrics()
@@ -235,7 +234,8 @@ class Gateway:
         shared = isinstance(self.settings.database, PostgresAddress)
         return SharedMetrics(self.figures.collect, self.store, name, shared)
 
-    def make_issuer(self) -> Issuer | None:
+    @cached_property
+    def issuer(self) -> Issuer | None:
         """Who else signs tokens, when the settings name somebody."""
         named = self.settings.jwt_issuer
         if named is None:

@@ -182,10 +182,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _issuer(settings: _Settings) -> Issuer | None:
+    named = settings.issuer
+    if named is None:
+        return None
     from infra.tokens.fetching import KeyFetcher  # noqa: PLC0415 - loads aiohttp
 
-    named = settings.issuer
-    return None if named is None else Issuer(named.name, KeyFetcher(named.keys_url))
+    return Issuer(named.name, KeyFetcher(named.keys_url))
 
 
 def _verifier(policy: Policy, settings: _Settings, issuer: Issuer | None = None) -> TokenVerifier:

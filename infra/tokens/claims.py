@@ -21,7 +21,7 @@ LONGEST_SELF_SIGNED: Final = 3600
 
 _MOST_ROLES = 64
 _LAST_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z: later times have no date
-_REQUIRED = ("iss", "sub", "aud", "iat", "exp", "jti", "roles")
+REQUIRED: Final = ("iss", "sub", "aud", "iat", "exp", "jti", "roles")
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 _OWN_KEYS = ("jku", "jwk", "x5u", "x5c")
 _JTI = re.compile(r"[ -~]{1,255}", re.ASCII)
@@ -45,7 +45,7 @@ def claim_problems(
     claims: Mapping[str, Any], policy: Policy, audience: str, signer: Signer | None
 ) -> Iterator[str]:
     """What is wrong with the claims, but for the time; without a signer, as far as that can be said."""
-    missing = [name for name in _REQUIRED if name not in claims]
+    missing = [name for name in REQUIRED if name not in claims]
     if missing:
         yield f"These claims are missing: {', '.join(missing)}."
     yield from _type_problems(claims)

@@ -59,7 +59,7 @@ class KeyFetcher:
     async def _body(self) -> bytes:
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._tls or True, force_close=True),
+                connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
                 auto_decompress=False,
@@ -67,8 +67,13 @@ class KeyFetcher:
             ) as session,
             session.get(self._url, headers=_HEADERS, allow_redirects=False) as response,
         ):
-            _require_answer(response.status)
-            return await _limited(response.content)
+            try:
+                _require_answer(response.status)
+                return await _limited(response.content)
+            finally:
+                # Before the response is given back: a connection that is to be closed politely could outlive
+                # the loop of a command.
+                await session.close()
 
 
 def _require_answer(status: int) -> None:

@@ -18,6 +18,7 @@ RUN_BY = {
     "docs/how-to/follow-a-task.md": "tests/docs/test_follow_a_task.py",
     "docs/how-to/tls.md": "tests/docs/test_how_to.py",
     "docs/how-to/tokens-and-keys.md": "tests/integration/access/test_access_docs.py",
+    "docs/how-to/token-issuer.md": "tests/integration/access/test_access_docs.py",
 }
 """Which file runs the commands of a page that are not excused; it takes all of its blocks, one by one."""
 

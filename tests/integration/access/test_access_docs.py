@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -19,10 +21,17 @@ from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
 from infra.policy_file import load_policy, parse_people
 from infra.policy_sections import SECTIONS
-from infra.tokens import TokenVerifier
+from infra.settings import SettingsSource, token_issuer
+from infra.tokens import LONGEST_SELF_SIGNED, TokenVerifier
+from infra.tokens.claims import REQUIRED
+from infra.tokens.fetching import LARGEST, TOTAL_SECONDS
+from infra.tokens.issuer import USUAL_PACE
+from infra.tokens.key_set import ALGORITHMS, MOST_KEYS
+from tests.issuer import running_issuer
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs/reference/permissions.md").read_text(encoding="utf-8")
+ISSUER_PAGE = (ROOT / "docs/how-to/token-issuer.md").read_text(encoding="utf-8")
 HOW_TO = (ROOT / "docs/how-to/tokens-and-keys.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "permissions.yaml"
 OPS, ADA, GRACE = -1001234567890, 815, 4711
@@ -235,3 +244,42 @@ def test_a_secret_made_as_the_page_says_mints_a_token_that_can_be_inspected(
     assert 'telegate token inspect "$TOKEN"' in HOW_TO
     inspected = CliRunner().invoke(token_cli.command, ["inspect", minted.stdout.strip()])
     assert inspected.exit_code == 0, inspected.output
+
+
+# Tokens of an issuer
+
+
+def test_the_settings_of_the_page_name_an_issuer() -> None:
+    lines = _block(ISSUER_PAGE, "text", "JWT_ISSUER=").split()
+    source = SettingsSource.open(dict(line.split("=", 1) for line in lines), None)
+    assert token_issuer(source) is not None
+    assert source.problems == []
+
+
+def test_the_page_names_every_claim_and_nothing_that_is_not_so() -> None:
+    table = ISSUER_PAGE.split("## What a token has to say")[1].split("\n\nEverything else")[0]
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \|", table, flags=re.MULTILINE)
+    assert {name.strip("`") for row in rows for name in row.split(", ")} == set(REQUIRED)
+    assert all(f"`{algorithm}`" in table for algorithm in ALGORITHMS)
+    assert f"A set has {MOST_KEYS} keys at most" in ISSUER_PAGE
+    assert f"within {TOTAL_SECONDS:.0f} seconds, and be JSON of at most {LARGEST // 1024} kB" in ISSUER_PAGE
+    assert (USUAL_PACE.longest, USUAL_PACE.cool_down, LONGEST_SELF_SIGNED) == (300, 30, 3600)
+
+
+async def test_a_token_of_an_issuer_is_looked_into_as_the_page_says(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path)
+    name, *arguments = _block(ISSUER_PAGE, "sh").split()
+    assert (name, arguments) == ("telegate", ["token", "inspect", '"$TOKEN"'])
+    async with running_issuer(tmp_path) as issuer:
+        made = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "infra", *arguments[:-1], issuer.token("ci", "notifier")),
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **issuer.settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(made.communicate(), 60)
+    assert made.returncode == 0, err
+    assert out.endswith(b"The gateway takes this token.\n")
+    assert issuer.fetches == 1

@@ -47,7 +47,7 @@ async def test_the_keys_come_over_tls_and_nothing_is_sent_that_is_not_needed(
         monkeypatch.setenv(name, f"http://127.0.0.1:{reserved_port()}")
     found = await fetcher(issuer)()
     assert [(key.kid, key.algorithm) for key in found.keys.values()] == [("first", "ES256")]
-    assert set(issuer.headers) == {"Host", "Accept", "Accept-Encoding", "User-Agent", "Connection"}
+    assert set(issuer.headers) == {"Host", "Accept", "Accept-Encoding", "User-Agent"}
 
 
 async def test_no_cookie_is_kept(issuer: TokenIssuer) -> None:
@@ -184,7 +184,9 @@ async def test_a_server_without_tls_gets_nothing(issuer: TokenIssuer) -> None:
     assert not any(b"GET" in each for each in heard)
 
 
-async def test_an_answer_that_is_not_http_is_told(issuer: TokenIssuer) -> None:
+async def test_an_answer_that_is_not_http_is_told(
+    issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
     async def garble(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.write(b"SSH-2.0-OpenSSH\r\n\r\n")
@@ -192,5 +194,5 @@ async def test_an_answer_that_is_not_http_is_told(issuer: TokenIssuer) -> None:
         return web.Response()
 
     issuer.answer = garble
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, logger="aiohttp.server")
     assert "not HTTP" in await why_not(fetcher(issuer))
