@@ -68,6 +68,10 @@ class TaskEvent:
         return b"event: task\nid: %b\ndata: %b\n\n" % (self.id.encode(), self.data)
 
 
+class ReaderTooSlow(ConnectionResetError):
+    """A reader has taken nothing of its stream for too long."""
+
+
 class EventStream:
     """An answer that goes on for as long as there is something to tell.
 
@@ -104,7 +108,8 @@ class EventStream:
         """Send something; while the reader is slow, this waits, and nothing is put aside for it.
 
         Raises:
-            ConnectionError: the reader has gone, or has taken nothing for too long and is dropped.
+            ReaderTooSlow: it has taken nothing for too long, and is dropped.
+            ConnectionError: the reader has gone.
         """
         transport = self._request.transport
         if transport is None:
@@ -115,13 +120,8 @@ class EventStream:
             async with asyncio.timeout(self._patience):
                 await self.response.write(data)
         except TimeoutError as error:
-            log.info(
-                "A reader took nothing of its stream of events for %g s, and was dropped.",
-                self._patience,
-                extra={"action": "slow_reader"},
-            )
             transport.abort()
-            raise ConnectionResetError("The reader was too slow.") from error
+            raise ReaderTooSlow("The reader has taken nothing for too long.") from error
         finally:
             writing.discard(transport)
 
@@ -156,12 +156,22 @@ async def _go_on(request: web.Request, stream: EventStream, following: Following
     except TelegateError as error:
         # The answer has begun, so this can only end it; whoever comes back is told by a problem.
         log.info("A stream of events ends early: %s", error.detail, extra={"action": error.code})
-    except asyncio.CancelledError:
-        duration = round((time.perf_counter() - began) * 1000, 1)
+    except ReaderTooSlow:
         log.info(
-            "A client left its stream of events.", extra={"action": "stream_left", "duration_ms": duration}
+            "A reader took nothing of its stream of events for %g s, and was dropped.",
+            request.app[SERVICES].streams.patience,
+            extra={"action": "slow_reader"},
         )
+    except ConnectionError:
+        _log_left(began)
+    except asyncio.CancelledError:
+        _log_left(began)
         raise
+
+
+def _log_left(began: float) -> None:
+    duration = round((time.perf_counter() - began) * 1000, 1)
+    log.info("A client left its stream of events.", extra={"action": "stream_left", "duration_ms": duration})
 
 
 async def _tell(request: web.Request, stream: EventStream, following: Following, last_id: str) -> None:

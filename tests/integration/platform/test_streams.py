@@ -18,7 +18,7 @@ from core.submitting import Submission
 from core.tasks import Task
 from handlers import events
 from handlers.application import build_application
-from handlers.events import WRITING, EventStream
+from handlers.events import WRITING, EventStream, ReaderTooSlow
 from handlers.keys import REQUEST_ID, Services, StreamPace
 from infra.server import GatewayServer, Limits, make_runner
 from infra.settings import Settings
@@ -87,10 +87,7 @@ async def deaf_reader(port: int) -> socket.socket:
     return deaf
 
 
-async def test_a_reader_that_takes_nothing_is_dropped_and_little_is_put_aside_for_it(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+async def test_a_reader_that_takes_nothing_is_dropped_and_little_is_put_aside_for_it(serve: Serve) -> None:
     pouring = Pouring(patience=0.3)
     async with serve(pouring.app, Limits()) as running:
         deaf = await deaf_reader(running.port)
@@ -99,10 +96,9 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_little_is_put_aside_fo
             while running.server.open:  # noqa: ASYNC110 - the server counts, and tells nobody
                 await asyncio.sleep(0.01)
         deaf.close()
-    assert isinstance(pouring.error, ConnectionResetError)
+    assert isinstance(pouring.error, ReaderTooSlow)
     assert pouring.most < 5 * len(MUCH)
     assert pouring.app[WRITING] == set()
-    assert [record for record in caplog.records if vars(record).get("action") == "slow_reader"]
 
 
 async def test_a_reader_that_takes_a_little_now_and_then_stays(serve: Serve) -> None:
@@ -210,3 +206,45 @@ async def test_a_bug_within_a_stream_breaks_it_off_and_is_logged(
     assert not said.endswith("0\r\n\r\n"), "A stream that broke off must not look as if it had ended."
     assert "A request failed because of a bug." in caplog.text
     assert len(made.desk.room) == 0
+
+
+async def test_a_client_that_leaves_just_when_it_is_told_something_is_no_error(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def leave(request: web.Request) -> None:
+        assert request.transport is not None
+        request.transport.abort()
+
+    monkeypatch.setattr(events, "_require_still_allowed", leave)
+    made = replace(gateway(), streams=StreamPace(comment_every=60))
+    task = await asked(made)
+    async with serve(build_application(made), Limits()) as running:
+        client = await running.connect()
+        client.send(request_for(task))
+        await client.rest()
+        async with asyncio.timeout(LIMIT):
+            while len(made.desk.room):  # noqa: ASYNC110 - a room has no Event
+                await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [record for record in caplog.records if vars(record).get("action") == "stream_left"]
+
+
+async def test_a_reader_that_is_dropped_is_told_of_in_the_log(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def take_nothing(_stream: EventStream, _data: bytes) -> None:
+        raise ReaderTooSlow
+
+    monkeypatch.setattr(EventStream, "write", take_nothing)
+    made = replace(gateway(), streams=StreamPace(patience=7))
+    task = await asked(made)
+    async with serve(build_application(made), Limits()) as running:
+        client = await running.connect()
+        client.send(request_for(task))
+        await client.rest()
+    [line] = [record for record in caplog.records if vars(record).get("action") == "slow_reader"]
+    assert line.getMessage() == "A reader took nothing of its stream of events for 7 s, and was dropped."
