@@ -42,13 +42,13 @@ class SqlInboxStore(Rows):
     ) -> Effect | None:
         """See `core.ports.InboxStore.receive`."""
         seen = _Seen(self.bot, update_id, self._now())
-        return await self._write(lambda: _receive(seen, lookup, judge))
+        return await self._write(lambda: _receive(seen, lookup, judge), reserved=True)
 
     async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
         """See `core.ports.InboxStore.quarantine`; one without an id is known by its bytes."""
         name = f"sha256:{hashlib.sha256(raw).hexdigest()}" if update_id is None else str(update_id)
         statement = Statement(_SET_ASIDE, (self.bot, name, update_id, self._now(), reason, raw))
-        await self._write(lambda: steps.rows_of(statement))
+        await self._write(lambda: steps.rows_of(statement), reserved=True)
 
 
 class _Seen(NamedTuple):

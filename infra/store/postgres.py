@@ -33,7 +33,8 @@ _WRITERS, _READERS = 2, 4
 class PostgresDatabase:
     """The port `Database` on a PostgreSQL server. Made in the serving loop; it connects when it is asked.
 
-    Reads, writes and checks have connections of their own, so that none of them starves the others.
+    Reads, writes, Telegram's updates and checks have connections of their own, so that none of them starves
+    the others.
 
     Args:
         address: of the database.
@@ -67,12 +68,14 @@ class PostgresDatabase:
         self._trouble: str | None = None
         settings = partial(CrewSettings, patience=patience, idle=idle, most_waiting=most_waiting)
         self.writer = Crew(settings(writers), partial(self._open, writes=True))
+        self._reserved = Crew(settings(1), partial(self._open, writes=True))
         self._reader = Crew(settings(readers), partial(self._open, writes=False))
         self._checker = Crew(settings(1), partial(self._open, writes=False))
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
         """See `Database.write`."""
-        return await self.writer.submit(transaction)
+        crew = self._reserved if reserved else self.writer
+        return await crew.submit(transaction)
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """See `Database.read`; each of its statements sees what was committed before it."""
@@ -81,7 +84,7 @@ class PostgresDatabase:
     @property
     def workers(self) -> Mapping[str, Worker]:
         """See `Database.workers`."""
-        return {"read": self._reader, "write": self.writer}
+        return {"read": self._reader, "write": self.writer, "reserved": self._reserved}
 
     async def check(self) -> None:
         """See `Database.check`; its tables must be there, too, while newer ones do no harm by now."""
@@ -91,7 +94,8 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """See `Database.close`."""
-        await asyncio.gather(self._reader.close(), self._checker.close(), self.writer.close())
+        crews = (self._reader, self._checker, self._reserved, self.writer)
+        await asyncio.gather(*(crew.close() for crew in crews))
 
     # Connecting
 

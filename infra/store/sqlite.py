@@ -67,8 +67,9 @@ class SqliteDatabase:
             raise
         return cls(lock, writer, reader)
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
-        """See `Database.write`."""
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
+        """See `Database.write`; one thread writes everything: whatever waits goes into its next commit."""
+        del reserved
         return await self.writer.submit(transaction)
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:

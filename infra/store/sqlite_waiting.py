@@ -70,9 +70,9 @@ class WaitingSqliteDatabase:
         if self._opening is not None:
             await asyncio.shield(self._opening)
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
         """See `Database.write`."""
-        return await self._ours().write(transaction)
+        return await self._ours().write(transaction, reserved=reserved)
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         """See `Database.read`."""

@@ -44,10 +44,10 @@ class Rows:
     def _now(self) -> int:
         return milliseconds(self._clock.now())
 
-    async def _write(self, transaction: Callable[[], Transaction[T]]) -> T:
+    async def _write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
         for _ in range(_MOST_TRIES):
             try:
-                return await self.database.write(transaction)
+                return await self.database.write(transaction, reserved=reserved)
             except MovedOn:
                 continue
         raise StorageUnavailable(

@@ -67,8 +67,12 @@ class Worker(Protocol):
 class Database(Protocol):
     """Runs transactions. Every method raises `StorageUnavailable` when the database cannot do it now."""
 
-    async def write(self, transaction: Callable[[], Transaction[T_co]]) -> T_co:
+    async def write(self, transaction: Callable[[], Transaction[T_co]], *, reserved: bool = False) -> T_co:
         """Run a transaction that changes something; when this returns, the change is on the disk.
+
+        Args:
+            transaction: makes it.
+            reserved: whether it may use what is kept free for updates from Telegram.
 
         Raises:
             StorageBusy: too many transactions are waiting already.
@@ -79,7 +83,7 @@ class Database(Protocol):
 
     @property
     def workers(self) -> Mapping[str, Worker]:
-        """Who does the work, by `read` and `write`; nobody before the database is open."""
+        """Who does the work, by `read`, `write` and `reserved`; nobody before the database is open."""
 
     async def check(self) -> None:
         """Return when the database answers."""

@@ -51,9 +51,9 @@ class CountingGateway(app.Gateway):
             counts["transactions"] += 1
             return await read(transaction)
 
-        async def counted_write(transaction: Callable[[], Transaction[T]]) -> T:
+        async def counted_write(transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
             counts["transactions"] += 1
-            return await write(transaction)
+            return await write(transaction, reserved=reserved)
 
         database.read, database.write = counted_read, counted_write  # type: ignore[method-assign]  # the same
 

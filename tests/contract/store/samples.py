@@ -133,8 +133,8 @@ class Unlucky:
         self._beginning = beginning
         self.times = times
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._database.write(lambda: self._meddle(transaction()))
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
+        return await self._database.write(lambda: self._meddle(transaction()), reserved=reserved)
 
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         return await self._database.read(transaction)

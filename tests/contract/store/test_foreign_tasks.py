@@ -22,8 +22,8 @@ class Counted:
     async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
         return await self._database.read(lambda: self._noted(transaction()))
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
-        return await self._database.write(lambda: self._noted(transaction()))
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
+        return await self._database.write(lambda: self._noted(transaction()), reserved=reserved)
 
     @property
     def workers(self) -> Mapping[str, Worker]:

@@ -88,8 +88,8 @@ class ToldTime:
             return told
         raise AssertionError("More than one statement was run.")
 
-    async def write(self, transaction: Callable[[], Transaction[T]]) -> T:
-        raise AssertionError(f"To ask for the time writes nothing: {transaction}")
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
+        raise AssertionError(f"To ask for the time writes nothing: {transaction}, {reserved}")
 
     @property
     def workers(self) -> Mapping[str, Worker]:

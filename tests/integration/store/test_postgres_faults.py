@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from core.errors import Overloaded, StorageUnavailable
+from core.updates import Effect
 from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 from infra.store.postgres import PostgresDatabase
@@ -205,6 +206,27 @@ async def test_f37_waiting_for_a_connection_ends_and_checks_and_writes_have_thei
         await waiting
     assert time.monotonic() - began < ENOUGH
     assert not busy.done()
+    await busy
+    await database.close()
+
+
+async def test_f37_an_update_from_telegram_finds_a_connection_when_all_others_are_busy(
+    address: PostgresAddress, name: str
+) -> None:
+    database = PostgresDatabase(address, writers=1, patience=0.5)
+    store = await store_over(database, BOT)
+
+    def long() -> Transaction[None]:
+        for _ in range(4):
+            yield Statement("SELECT pg_sleep(0.3)")
+
+    busy = asyncio.create_task(database.write(long))
+    await until_it_sleeps(name)
+    refused = asyncio.create_task(store.add(a_question(), None))
+    assert await store.receive(77, None, lambda _tasks: Effect()) == Effect()
+    assert not busy.done()
+    with pytest.raises(Overloaded, match="were busy for too long; nothing was done"):
+        await refused
     await busy
     await database.close()
 
