@@ -33,7 +33,7 @@ async def pooler(postgres: PostgresServer) -> AsyncIterator[TransactionPooler]:
 
 
 def actions(log: pytest.LogCaptureFixture) -> list[str]:
-    """What we told people, by its name for machines; asyncpg can leave a future behind that asyncio tells of."""
+    """What we told people, by its name for machines; of what asyncpg leaves behind, asyncio tells."""
     ours = [record for record in log.records if record.name.startswith("telegate.")]
     return [vars(record)["action"] for record in ours if record.levelname != "DEBUG"]
 
