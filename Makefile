@@ -105,7 +105,7 @@ run: env ## the gateway with its sandbox
 test: check lock audit chromium
 	@rm -f .coverage .coverage.*
 	@export COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml" COVERAGE_FILE="$(CURDIR)/.coverage"; \
-	$(BIN)/coverage run -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS); code=$$?; \
+	$(BIN)/coverage run -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS); code=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || [ $$code -ne 0 ] || code=1; \
 	exit $$code
 
@@ -115,7 +115,7 @@ test-slow: env chromium
 
 .PHONY: test-hintless
 test-hintless: env
-	@ACCEPTANCE_HINTS=dropped $(BIN)/pytest tests/acceptance -m "not slow" -n 3 --dist loadfile $(ARGS)
+	@ACCEPTANCE_HINTS=dropped $(BIN)/pytest tests/acceptance -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: env
