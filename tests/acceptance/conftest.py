@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.gateway import Gate, Service, opened
+from tests.acceptance.pairs import Pair, migrated_database, servers
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -22,6 +23,20 @@ async def gate(module_gate: Gate) -> AsyncIterator[Gate]:
     """The server of this module; at the end of each test nobody waits."""
     yield module_gate
     await module_gate.end_test()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    """The two servers of this module."""
+    async with servers(tmp_path_factory.mktemp("pair"), 2, await migrated_database()) as (here, there):
+        yield Pair(here, there)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(module_pair: Pair) -> AsyncIterator[Pair]:
+    """The two servers; at the end of each test nobody waits at either."""
+    yield module_pair
+    await module_pair.end_test()
 
 
 @pytest.fixture

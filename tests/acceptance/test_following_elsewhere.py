@@ -5,33 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.acceptance.gateway import Service, application, question
+from tests.acceptance.pairs import Pair, migrated_database, same_service, servers, told
 from tests.acceptance.streams import following
-from tests.acceptance.test_several_processes import Pair, migrated_database, same_service, servers, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HINTS_TRAVEL = application() == "infra.app:create_app"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def module_pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
-    """The two servers of this module."""
-    async with servers(tmp_path_factory.mktemp("pair"), 2, await migrated_database()) as (here, there):
-        yield Pair(here, there)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def pair(module_pair: Pair) -> AsyncIterator[Pair]:
-    """The two servers; at the end of each test nobody waits at either."""
-    yield module_pair
-    await module_pair.end_test()
 
 
 async def test_a_question_of_one_server_is_followed_at_the_other_to_its_answer(pair: Pair) -> None:

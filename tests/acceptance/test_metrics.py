@@ -24,8 +24,8 @@ from tests.acceptance.gateway import (
     opened,
     question,
 )
+from tests.acceptance.pairs import Pair, migrated_database, servers
 from tests.acceptance.policies import POLICY
-from tests.acceptance.test_several_processes import Pair, migrated_database, servers
 from tests.acceptance.updates import person_of, press_update, private_chat
 from tests.docs.pages import Page, rows
 

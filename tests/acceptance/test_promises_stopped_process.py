@@ -15,7 +15,7 @@ import pytest
 from infra.postgres_address import PostgresAddress
 from tests import postgres
 from tests.acceptance.gateway import Gate, Server, Service, message, question
-from tests.acceptance.test_several_processes import migrated_database, servers
+from tests.acceptance.pairs import migrated_database, servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
