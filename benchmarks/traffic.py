@@ -55,8 +55,12 @@ def stray_press(path: str, who: Credentials) -> str:
 
 
 def press(path: str, who: Credentials, update_id: int, button: tuple[int, int, str]) -> str:
-    """An update: a press on a button of a question (its chat, message id and data)."""
-    return _update(path, who, _press(update_id, *button))
+    """An update: a press on a button of a question (its chat, message id and data), which has that button."""
+    update = _press(update_id, *button)
+    # The press can be quicker than the row that tells of the message; then what Telegram tells of it counts.
+    keyboard = [[{"text": "Deploy", "callback_data": button[-1]}]]
+    update["callback_query"]["message"]["reply_markup"] = {"inline_keyboard": keyboard}
+    return _update(path, who, update)
 
 
 def message(token: str, path: str = "/v1/messages") -> str:

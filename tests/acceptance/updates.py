@@ -33,13 +33,15 @@ def update(**content: Json) -> bytes:
 
 
 def press_update(sender: Json, chat: Json, message_id: int, data: str | None) -> bytes:
-    """A callback_query."""
+    """A callback_query, of the one button that the message has."""
+    keyboard = {"inline_keyboard": [[{"text": "?", "callback_data": data}]]}
+    shown = {"message_id": message_id, "date": 1, "chat": chat, "text": "?", "reply_markup": keyboard}
     return update(
         callback_query={
             "id": str(secrets.randbits(63)),
             "from": sender,
             "chat_instance": "1",
-            "message": {"message_id": message_id, "date": 1, "chat": chat, "text": "?"},
+            "message": shown,
             "data": data,
         }
     )
