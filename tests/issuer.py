@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
@@ -54,6 +55,7 @@ class TokenIssuer:
         self.headers: Mapping[str, str] = {}
         self._tls = self._make_certificate(folder)
         self._runner: web.AppRunner | None = None
+        self._transports: set[asyncio.Transport] = set()
         self.add_key("first")
 
     @property
@@ -117,9 +119,17 @@ class TokenIssuer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        # TLS says goodbye and waits for an answer that may never come; a transport must not outlive its loop.
+        for transport in self._transports:
+            transport.abort()
+        self._transports.clear()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.fetches += 1
+        if request.transport is not None:
+            self._transports.add(request.transport)
         self.headers = dict(request.headers)
         if self.answer is not None:
             return await self.answer(request)
