@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import sys
 import threading
 import traceback
@@ -17,30 +15,8 @@ from typing import Any, Final, TextIO
 
 from pydantic_core import to_json
 
+from infra.redaction import Redaction
 from infra.secret import Secret
-
-_HIDDEN: Final = "(hidden)"
-_SHORTEST_REDACTED = 6
-_DEEPEST = 6
-
-# What a secret looks like, for those that nobody registered: bot tokens in Telegram's addresses, JWTs,
-# and the value of `Authorization` however a library prints its headers. Before each stands a part of
-# it in small letters: looking for that first costs a hundredth of the search, and few lines hold any.
-_PATTERNS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
-    ("bot", re.compile(r"\bbot[0-9]+(?::|%3[Aa])[A-Za-z0-9_-]+"), f"bot{_HIDDEN}"),
-    ("eyj", re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _HIDDEN),
-    (
-        "authorization",
-        re.compile(
-            r"(?i)(\b(?:proxy-)?authorization\b['\"]?\s*[:=,]\s*(?:b?['\"])?(?:(?:bearer|basic|digest)\s+)?)"
-            r"(?!\(hidden\))[^\s'\",;)\]}]+"
-        ),
-        rf"\1{_HIDDEN}",
-    ),
-    ("bearer", re.compile(r"(?i)\b(bearer\s+)(?!\(hidden\))[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_HIDDEN}"),
-)
-
-_SIGNS: Final = tuple(sign for sign, *_ in _PATTERNS)
 
 # Loggers that say too much below these levels: addresses with tokens in them, whole payloads.
 _QUIET: Final[Mapping[str, int]] = {
@@ -60,58 +36,6 @@ _COLOURS: Final[Mapping[int, str]] = {
     logging.ERROR: "\x1b[31m",
     logging.CRITICAL: "\x1b[1;31m",
 }
-
-
-class Redaction:
-    """Replaces secrets in text: the registered ones wherever they stand, and what looks like one."""
-
-    def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def register(self, secrets: Iterable[Secret]) -> None:
-        """Never let these values into the log. Values under six characters are left alone."""
-        for secret in secrets:
-            value = secret.reveal()
-            # As it is, as `repr` and JSON escape it, and as an address quotes it.
-            forms = {value, repr(value)[1:-1], json.dumps(value)[1:-1], value.replace(":", "%3A")}
-            self._known.update(form for form in forms if len(form) >= _SHORTEST_REDACTED)
-        longest_first = sorted(self._known, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-    def suspects(self, text: str) -> bool:
-        """Whether `clean` might change the text; quick, since nearly no line holds anything."""
-        # Loops: a generator costs more than what it looks for, and a regular expression ten times as much.
-        for secret in self._known:
-            if secret in text:
-                return True
-        lower = text.lower()
-        for sign in _SIGNS:  # noqa: SIM110 -- see above
-            if sign in lower:
-                return True
-        return False
-
-    def clean(self, text: str) -> str:
-        """The text without secrets."""
-        if self._pattern is not None and any(secret in text for secret in self._known):
-            text = self._pattern.sub(_HIDDEN, text)
-        lower = text.lower()
-        for part, pattern, replacement in _PATTERNS:
-            if part in lower:
-                text = pattern.sub(replacement, text)
-        return text
-
-    def clean_value(self, value: object, depth: int = 0) -> object:
-        """A value fit for JSON, without secrets; what is no plain value is told by its `str`."""
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        if isinstance(value, str):
-            return self.clean(value)
-        if depth < _DEEPEST and isinstance(value, Mapping):
-            return {self.clean(str(key)): self.clean_value(one, depth + 1) for key, one in value.items()}
-        if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
-            return [self.clean_value(one, depth + 1) for one in value]
-        return self.clean(str(value))
 
 
 redaction: Final = Redaction()

@@ -20,11 +20,11 @@ from infra import logs
 from infra.logs import (
     JsonFormatter,
     LogHandler,
-    Redaction,
     configure_logging,
     redaction,
     set_request_id_source,
 )
+from infra.redaction import Redaction
 from infra.secret import Secret
 
 SECRET = 'canary-secret-"quoted"-ü:0123456789'
