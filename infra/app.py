@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from core.allowance import Allowances
 from core.asking import Asking
 from core.attending import Attending
 from core.backlog import Backlog
-from core.chats import EVERY_CHAT, ChatBook
+from core.chats import ChatBook
 from core.deadlines import Timekeeper, forget_finished
 from core.drafting import Drafter
 from core.errors import StorageUnavailable
@@ -128,17 +128,7 @@ class Gateway:
         self.room = WaitingRoom()
         self.waker.subscribe(self.room.wake, self.room.wake_followers)
         self.chats = ChatBook(store, shared=not isinstance(settings.database, Path))
-        self.sender = Sender(
-            store,
-            store,
-            client,
-            self.formatter,
-            self.waker,
-            self.drafter,
-            self.chats,
-            Pacer(settings.send_rate / settings.processes, time.monotonic),
-            Backlog(settings.send_rate),
-        )
+        self.sender = self.make_sender()
         self.timekeeper = Timekeeper(store, store, self.sender)
         self.sender.alarm = self.timekeeper.remember
         self.attending = Attending(store, self.drafter, is_serving=lambda: not self.draining)
@@ -148,8 +138,9 @@ class Gateway:
         self.attending.on_outage = self.rearming.wake
         self.sweep = Sweep(self.timekeeper, timedelta(days=settings.retention_days), self.rearm_for_all)
         self.watch = self.make_watch()
+        self.issuer = self.make_issuer()
         self.verifier = _verifier(settings, policy, self.issuer)
-        self.figures = self.collector()
+        self.figures = self.make_collector()
         self.metrics = self.make_metrics()
 
     @classmethod
@@ -204,6 +195,21 @@ class Gateway:
         pace = Pace()
         return PostgresWaker(partial(connect, database, pace.limit), self.settings.bot_id, pace)
 
+    def make_sender(self) -> Sender:
+        """Who performs tasks."""
+        rate = self.settings.send_rate
+        return Sender(
+            self.store,
+            self.store,
+            self.client,
+            self.formatter,
+            self.waker,
+            self.drafter,
+            self.chats,
+            Pacer(rate / self.settings.processes, time.monotonic),
+            Backlog(rate),
+        )
+
     def make_watch(self) -> WebhookWatch:
         """Who looks after the webhook."""
         return WebhookWatch(
@@ -214,7 +220,7 @@ class Gateway:
             healer=Healer.of(self.settings, self.client),
         )
 
-    def collector(self) -> Collector:
+    def make_collector(self) -> Collector:
         """What all rooms of this process count."""
         return Collector(
             room=self.room,
@@ -234,8 +240,7 @@ class Gateway:
         shared = isinstance(self.settings.database, PostgresAddress)
         return SharedMetrics(self.figures.collect, self.store, name, shared)
 
-    @cached_property
-    def issuer(self) -> Issuer | None:
+    def make_issuer(self) -> Issuer | None:
         """Who else signs tokens, when the settings name somebody."""
         named = self.settings.jwt_issuer
         if named is None:
@@ -335,8 +340,11 @@ class Gateway:
         return Readiness(database == "ok" and not self.draining, checks, len(self.room))
 
     async def _pause_in_words(self) -> str:
-        end = await self.chats.pause_end(EVERY_CHAT, self.drafter.clock.now())
-        if end is None:
+        # From memory: whoever asks how the process does must not queue for the connections that requests use.
+        with suppress(StorageUnavailable):
+            await self.chats.ready()
+        end = self.chats.bot_pause
+        if end is None or end <= self.drafter.clock.now():
             return "ok"
         return f"Telegram asks for fewer calls: nothing is sent before {end:%H:%M:%S} UTC. It is sent then."
 

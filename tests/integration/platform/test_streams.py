@@ -172,6 +172,17 @@ def request_for(task: Task) -> str:
     )
 
 
+async def followed(serve: Serve, made: Services) -> str:
+    """All that a client hears of a question that it follows until the stream ends."""
+    task = await asked(made)
+    async with serve(build_application(made), Limits()) as running:
+        client = await running.connect()
+        client.send(request_for(task))
+        said = await client.rest()
+    assert len(made.desk.room) == 0
+    return said
+
+
 async def test_a_database_that_is_down_is_told_before_a_stream_begins(serve: Serve) -> None:
     made = gateway()
     task = await asked(made)
@@ -196,16 +207,11 @@ async def test_a_bug_within_a_stream_breaks_it_off_and_is_logged(
 
     monkeypatch.setattr(events, "_require_still_allowed", forget_how)
     made = replace(gateway(), streams=StreamPace(comment_every=60))
-    task = await asked(made)
-    async with serve(build_application(made), Limits()) as running:
-        client = await running.connect()
-        client.send(request_for(task))
-        said = await client.rest()
+    said = await followed(serve, made)
     assert said.startswith("HTTP/1.1 200")
     assert said.count("HTTP/1.1") == 1
     assert not said.endswith("0\r\n\r\n"), "A stream that broke off must not look as if it had ended."
     assert "A request failed because of a bug." in caplog.text
-    assert len(made.desk.room) == 0
 
 
 async def test_a_client_that_leaves_just_when_it_is_told_something_is_no_error(
@@ -218,15 +224,7 @@ async def test_a_client_that_leaves_just_when_it_is_told_something_is_no_error(
         request.transport.abort()
 
     monkeypatch.setattr(events, "_require_still_allowed", leave)
-    made = replace(gateway(), streams=StreamPace(comment_every=60))
-    task = await asked(made)
-    async with serve(build_application(made), Limits()) as running:
-        client = await running.connect()
-        client.send(request_for(task))
-        await client.rest()
-        async with asyncio.timeout(LIMIT):
-            while len(made.desk.room):  # noqa: ASYNC110 - a room has no Event
-                await asyncio.sleep(0.01)
+    await followed(serve, replace(gateway(), streams=StreamPace(comment_every=60)))
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert [record for record in caplog.records if vars(record).get("action") == "stream_left"]
 
@@ -240,11 +238,6 @@ async def test_a_reader_that_is_dropped_is_told_of_in_the_log(
         raise ReaderTooSlow
 
     monkeypatch.setattr(EventStream, "write", take_nothing)
-    made = replace(gateway(), streams=StreamPace(patience=7))
-    task = await asked(made)
-    async with serve(build_application(made), Limits()) as running:
-        client = await running.connect()
-        client.send(request_for(task))
-        await client.rest()
+    await followed(serve, replace(gateway(), streams=StreamPace(patience=7)))
     [line] = [record for record in caplog.records if vars(record).get("action") == "slow_reader"]
     assert line.getMessage() == "A reader took nothing of its stream of events for 7 s, and was dropped."
