@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 import uuid
@@ -55,7 +56,7 @@ class TokenIssuer:
         self.headers: Mapping[str, str] = {}
         self._tls = self._make_certificate(folder)
         self._runner: web.AppRunner | None = None
-        self._transports: set[asyncio.Transport] = set()
+        self._connections: list[socket.socket] = []
         self.add_key("first")
 
     @property
@@ -119,17 +120,16 @@ class TokenIssuer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        # TLS says goodbye and waits for an answer that may never come; a transport must not outlive its loop.
-        for transport in self._transports:
-            transport.abort()
-        self._transports.clear()
-        for _ in range(3):
-            await asyncio.sleep(0)
+        # TLS says goodbye, and only then closes: no connection may outlive the loop.
+        async with asyncio.timeout(10):
+            while any(connection.fileno() != -1 for connection in self._connections):  # noqa: ASYNC110 - a socket has no Event
+                await asyncio.sleep(0.01)
+        self._connections.clear()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.fetches += 1
         if request.transport is not None:
-            self._transports.add(request.transport)
+            self._connections.append(request.transport.get_extra_info("socket"))
         self.headers = dict(request.headers)
         if self.answer is not None:
             return await self.answer(request)
