@@ -200,7 +200,8 @@ class Attending:
             self._alarm.clear()
             well = await self.attend() if self.is_serving() else True
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._alarm.wait(), BEAT if well else BEAT_AGAIN)
+                async with asyncio.timeout(BEAT if well else BEAT_AGAIN):
+                    await self._alarm.wait()
 
     async def attend(self) -> bool:
         """Give one sign; returns whether the database took it."""
@@ -221,7 +222,8 @@ class Attending:
         A database that is slow to answer does not keep the process from ending.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._enter(self._sign().left), LAST_SIGN)
+            async with asyncio.timeout(LAST_SIGN):
+                await self._enter(self._sign().left)
 
     async def _enter(self, entry: Entry) -> Outage | None:
         try:

@@ -136,7 +136,8 @@ class Timekeeper:
             if left <= 0:
                 return
             try:
-                await asyncio.wait_for(self._alarm.wait(), timeout=left)
+                async with asyncio.timeout(left):
+                    await self._alarm.wait()
             except TimeoutError:
                 return
 

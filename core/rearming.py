@@ -126,7 +126,8 @@ class Rearming:
             except StorageUnavailable as error:
                 self._tell_once(error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._alarm.wait(), NAP)
+                async with asyncio.timeout(NAP):
+                    await self._alarm.wait()
 
     async def work_off(self, *, off_duty: bool = False) -> int:
         """Do whatever can be done now, one question after the other; returns how many were taken.

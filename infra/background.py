@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 log = logging.getLogger("telegate.background")
 
-_PAUSE_AFTER_BUG = 1.0
+PAUSE_AFTER_BUG = 1.0
+"""Seconds until a loop that failed starts again."""
+
+TELL_AGAIN = 1.0
+"""Seconds after which a loop that does not end is told to once more."""
 
 
 @asynccontextmanager
@@ -23,9 +27,22 @@ async def running(loops: Mapping[str, Callable[[], Awaitable[object]]]) -> Async
     try:
         yield
     finally:
-        for task in started:
+        await _end(started)
+
+
+async def _end(started: Iterable[asyncio.Task[None]]) -> None:
+    # A cancellation can get lost, in a library, too; a server that does not end would hold up every deploy.
+    left = set(started)
+    while left:
+        for task in left:
             task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        _, left = await asyncio.wait(left, timeout=TELL_AGAIN)
+        for task in left:
+            log.warning(
+                "%s did not end when it was told to; it is told again.",
+                task.get_name(),
+                extra={"action": "told_again"},
+            )
 
 
 async def _keep(name: str, loop: Callable[[], Awaitable[object]]) -> None:
@@ -34,6 +51,6 @@ async def _keep(name: str, loop: Callable[[], Awaitable[object]]) -> None:
             await loop()
         except Exception:
             log.exception("%s failed because of a bug and starts again.", name, extra={"action": "bug"})
-            await asyncio.sleep(_PAUSE_AFTER_BUG)
+            await asyncio.sleep(PAUSE_AFTER_BUG)
         else:
             return

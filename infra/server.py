@@ -274,7 +274,8 @@ class GatewayServer(web.Server):
         if self._clocks:
             self._heard = asyncio.Event()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._heard.wait()
         for connection in self._clocks:
             connection.close()
 

@@ -100,7 +100,8 @@ class Metrics:
         """Keep the figures a last time, so that the next scrape misses nothing."""
         if self.shared:
             with suppress(TimeoutError, StorageUnavailable):
-                await asyncio.wait_for(self._keep(), LAST_WORD)
+                async with asyncio.timeout(LAST_WORD):
+                    await self._keep()
 
     async def _keep(self) -> None:
         # One after the other, so that what is kept last is the newest.

@@ -376,3 +376,11 @@ async def turns(number: int = 20) -> None:
     """Give everybody who is ready some turns, to show afterwards that something did not happen."""
     for _ in range(number):
         await asyncio.sleep(0)
+
+
+async def ends(told: asyncio.Task[None]) -> bool:
+    """Whether a task that was told to end does so, and as a cancelled one; if not, it is told again."""
+    await turns()
+    ended = told.cancelled()
+    told.cancel()
+    return ended

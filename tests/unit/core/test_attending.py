@@ -17,7 +17,7 @@ from core.tasks import Lease
 from core.updates import Ignored
 from tests.fakes.clock import START, HandClock
 from tests.fakes.presence import MemoryPresence
-from tests.fakes.world import BOT, KEYS, until
+from tests.fakes.world import BOT, KEYS, ends, turns, until
 
 
 def at(seconds: float) -> datetime:
@@ -229,6 +229,19 @@ async def test_a_process_in_a_hurry_gives_its_sign_at_once(store: MemoryPresence
     attending.hurry()
     await until(lambda: store.row is not None and store.row.finding is not None)
     running.cancel()
+
+
+@pytest.mark.parametrize("turn", range(5))
+async def test_a_process_ends_even_as_its_alarm_rings(
+    store: MemoryPresence, clock: HandClock, turn: int
+) -> None:
+    attending = process(store, clock)
+    running = asyncio.create_task(attending.run())
+    await turns()
+    attending.hurry()
+    await turns(turn)
+    running.cancel()
+    assert await ends(running)
 
 
 async def test_who_waits_for_the_duty_gets_it_when_its_holder_has_gone(

@@ -14,7 +14,7 @@ from core.tasks import TaskState
 from tests.fakes.clock import START, HandClock
 from tests.fakes.messenger import NOT_REACHED, UNCLEAR, Hang, later
 from tests.fakes.store import MemoryStore
-from tests.fakes.world import BEN, GROUP, Gateway, World, turns, until
+from tests.fakes.world import BEN, GROUP, Gateway, World, ends, turns, until
 
 
 class LoopClock(HandClock):
@@ -289,6 +289,16 @@ async def test_it_is_called_away_without_a_trace(clocked: Gateway) -> None:
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await keeping
+
+
+@pytest.mark.parametrize("turn", range(5))
+async def test_it_is_called_away_even_as_its_alarm_rings(clocked: Gateway, turn: int) -> None:
+    keeping = asyncio.create_task(clocked.timekeeper.run())
+    await turns()
+    clocked.timekeeper.remember(START)
+    await turns(turn)
+    keeping.cancel()
+    assert await ends(keeping)
 
 
 async def test_with_nothing_to_do_it_looks_now_and_then(clocked: Gateway) -> None:

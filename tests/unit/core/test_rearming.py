@@ -39,7 +39,7 @@ from tests.fakes.messenger import (
     later,
 )
 from tests.fakes.presence import MemoryPresence
-from tests.fakes.world import ADA, BEN, BOT, GROUP, KEYS, YES_NO, until
+from tests.fakes.world import ADA, BEN, BOT, GROUP, KEYS, YES_NO, ends, turns, until
 
 OUTAGE = Outage(START - timedelta(seconds=200), START)
 AGAIN = "Sorry, I was away for a while. If you have already tapped a button, please tap it again."
@@ -320,6 +320,17 @@ async def test_the_loop_works_off_what_is_listed_and_outlives_a_database_that_go
     running.cancel()
 
 
+@pytest.mark.parametrize("turn", range(5))
+async def test_the_loop_ends_even_as_its_alarm_rings(scene: Scene, turn: int) -> None:
+    rearming = await scene.process()
+    running = asyncio.create_task(rearming.run())
+    await turns()
+    rearming.wake()
+    await turns(turn)
+    running.cancel()
+    assert await ends(running)
+
+
 OUTCOMES = st.sampled_from([DELIVERED, NOT_REACHED, UNCLEAR, UNCLEAR_LOST, later(3)])
 
 
@@ -342,9 +353,9 @@ async def _live_through(outcomes: list[Outcome], crashes: list[int], answer_afte
     await rearming.disarm(OUTAGE)
     scene.messenger.script(*outcomes, verb="edit")
     answering = asyncio.create_task(_answer(scene, tasks[0], answer_after))
-    for turns in crashes:
+    for crash in crashes:
         working = asyncio.create_task(rearming.work_off())
-        for _ in range(turns):
+        for _ in range(crash):
             await asyncio.sleep(0)
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
