@@ -57,6 +57,8 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _exception_text(record: logging.LogRecord) -> str:
+    if not record.exc_info and not record.stack_info:
+        return ""
     parts = []
     if record.exc_info and record.exc_info[0] is not None:
         parts.append("".join(traceback.format_exception(*record.exc_info)).rstrip())

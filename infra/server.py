@@ -59,7 +59,7 @@ def _plain(status: str, text: str, *headers: str) -> bytes:
     return "\r\n".join((*lines, "Connection: close", *headers, "", text)).encode()
 
 
-ARRIVAL_GRACE: Final = 0.5
+ARRIVAL_GRACE: Final = 1.0
 """Seconds that a server which stops waits for requests of clients that have connected already."""
 
 _TOO_SLOW_TEXT = "The request took too long to arrive.\n"
