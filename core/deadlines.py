@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from core.errors import StorageUnavailable
+from core.outcomes import over
 from core.ports import SENDING_GRACE, Clock, DeadlineStore, TaskStore
-from core.sending import Sender, over
+from core.sending import Sender
 from core.tasks import Change, Failure, Lease, Task, TaskState
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Timekeeper:
 
         task = await self.tasks.amend(task_id, judge)
         if task is not None and is_due:
-            self.sender.ended(task)
+            self.sender.outcomes.ended(task)
         return is_due
 
     async def _next_time(self) -> datetime:

@@ -117,9 +117,9 @@ class Inbox:
         for change in effect.changes:
             _log_change(change)
             if change.ends_task:
-                self.sender.ended(change.task)
+                self.sender.outcomes.ended(change.task)
             else:
-                self.sender.stepped(change.task)
+                self.sender.outcomes.stepped(change.task)
         if effect.notice is not None:
             self.sender.closer.acknowledge(effect.notice)
         for reply in effect.replies:

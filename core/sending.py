@@ -14,8 +14,8 @@ from core.closing import Closer
 from core.drafting import Drafter
 from core.errands import Errands
 from core.errors import StorageUnavailable
-from core.figures import Counts
 from core.messages import Deletion, Edit
+from core.outcomes import LOST, Outcomes, doubt_of, over
 from core.pacing import Pacer, Place, Urgency
 from core.ports import (
     DeadlineStore,
@@ -30,21 +30,14 @@ from core.ports import (
     Waker,
 )
 from core.rendering import edited_parts, fingerprint, misfit_text, parts_of
-from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
+from core.tasks import Change, Failure, Task, TaskKind, TaskState
 
 log = logging.getLogger("telegate.sending")
-
-LONGEST_PAUSE = 60.0
-"""Seconds: the waits between tries double from one second up to this."""
-
-UNCLEAR_TRIES = 5
-"""How often what may be repeated is, after an unclear outcome."""
 
 LONGEST_SLEEP = 2.0
 """Seconds that a task waits in memory for its chat; for a longer time it goes back to the queue."""
 
 _UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
-_LOST = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
 _STOPPED = Failure("telegram_unavailable", "The gateway stopped before it came to this.")
 _PAUSED = Failure(
     "telegram_unavailable",
@@ -52,7 +45,6 @@ _PAUSED = Failure(
 )
 _IN_A_CIRCLE = Failure("telegram_rejected", "Telegram sends what is meant for this group in a circle.")
 _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
-_NO_TURN = Failure("telegram_unavailable", "Telegram's limits did not let this through before it expired.")
 
 
 @dataclass(slots=True)
@@ -81,9 +73,7 @@ class Sender:
     """Performs tasks, in each chat in the order in which they were accepted, as fast as Telegram allows.
 
     Attributes:
-        alarm: tells the timekeeper that something comes due at this time.
         starved: whether there was more to do than could be taken in hand.
-        finished: the tasks that became final in this process, by kind and state.
     """
 
     store: TaskStore
@@ -97,9 +87,8 @@ class Sender:
     backlog: Backlog
     errands: Errands = field(default_factory=Errands)
     closer: Closer = field(init=False)
-    alarm: Callable[[datetime], None] = lambda _at: None
+    outcomes: Outcomes = field(init=False)
     starved: bool = False
-    finished: Counts = field(default_factory=lambda: Counts(dict.fromkeys(_ENDS, 0)))
     _in_hand: dict[str, _Grip] = field(default_factory=dict)
     _followed: set[int | str] = field(default_factory=set)
 
@@ -113,6 +102,7 @@ class Sender:
             self.pacer,
             self.errands,
         )
+        self.outcomes = Outcomes(self.store, self.waker, self.drafter, self.chats, self.closer)
 
     def take(self, task: Task, place: Place | None = None) -> None:
         """Take over a new task, just as it was stored, with the place that was kept for it."""
@@ -122,7 +112,7 @@ class Sender:
         self.backlog.add(task.service)
         self._followed.add(task.chat.id)
         # What stands before it may be in another process's hands, whose end nobody tells.
-        self.alarm(self.drafter.clock.now() + _LOOK_AGAIN)
+        self.outcomes.alarm(self.drafter.clock.now() + _LOOK_AGAIN)
 
     def place_for(self, service: str) -> Place:
         """A place for a new task of this service; when none is kept, it has to begin as `queued`."""
@@ -143,7 +133,7 @@ class Sender:
     def begin_claimed(self, task: Task) -> None:
         """Perform a task that was taken from the queue; others of its chat may stand behind it."""
         self._followed.add(task.chat.id)
-        self.stepped(task)
+        self.outcomes.stepped(task)
         self.begin(task)
 
     def recover(self, task: Task) -> None:
@@ -159,20 +149,9 @@ class Sender:
             self.errands.run(self._give_up(task, over))
         elif task.may_be_repeated and task.lease is not None:
             # It may stand in the chat already, so whatever comes now, it has not certainly failed.
-            self.begin(task.unclear(_doubt(task), task.attempts, task.lease))
+            self.begin(task.unclear(doubt_of(task), task.attempts, task.lease))
         else:
-            self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, _LOST)))
-
-    def ended(self, task: Task) -> None:
-        """Tell whoever waits that a task is final, and make a question's message show it."""
-        self.finished.count(task.kind.value, task.state.value)
-        self.waker.hint([task.id])
-        if task.state in DECIDED_STATES and not task.closed:
-            self.closer.close(task)
-
-    def stepped(self, task: Task) -> None:
-        """Tell whoever follows a task that it has made a step that is not its last."""
-        self.waker.hint_step((task.id,))
+            self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, LOST)))
 
     async def stop(self, grace: float) -> None:
         """Begin nothing more, and let what is being sent end for at most `grace` seconds; then let go of it.
@@ -187,11 +166,11 @@ class Sender:
         task = grip.task
         try:
             if not grip.is_calling:
-                await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
+                await self.outcomes.again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
             elif task.may_be_repeated:
-                await self._again_in_doubt(task, _doubt(task), 0.0, task.attempts)
+                await self.outcomes.again_in_doubt(task, doubt_of(task), 0.0, task.attempts)
             else:
-                await self._store(task, lambda current, now: current.unknown(now, _LOST))
+                await self.outcomes.settle(task, lambda current, now: current.unknown(now, LOST))
         except StorageUnavailable as error:
             log.warning(
                 "The database could not be told that sending has stopped; the lease's end will show it: %s",
@@ -219,7 +198,7 @@ class Sender:
         await self._go_on(grip.task)
 
     async def _give_up(self, task: Task, step: Callable[[Task, datetime], Task]) -> None:
-        await self._store(task, step)
+        await self.outcomes.settle(task, step)
         await self._go_on(task)
 
     async def _go_on(self, task: Task) -> None:
@@ -236,16 +215,16 @@ class Sender:
                 self.begin_claimed(following)
         if self.starved and self.pacer.has_much_room:
             self.starved = False
-            self.alarm(now)
+            self.outcomes.alarm(now)
 
     async def _take_turn(self, grip: _Grip, *, sure: bool) -> None:
         task = grip.task
         if self.errands.stopping:
-            await self._again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
+            await self.outcomes.again(task, task.error or _STOPPED, pause=0.0, attempts=task.attempts)
             return
         sleep = self.pacer.delay(task.chat.id)
         if sleep > LONGEST_SLEEP:
-            await self._again(task, task.error, sleep, task.attempts)
+            await self.outcomes.again(task, task.error, sleep, task.attempts)
             return
         await self._wait_for_turn(task, grip)
         # Last of all: while it waited, another one may have been told to wait for longer.
@@ -274,11 +253,11 @@ class Sender:
         note = await self.chats.note(task.chat.id)
         end = note.pause_end(now)
         if end is not None:
-            await self._again(task, _PAUSED, (end - now).total_seconds(), task.attempts)
+            await self.outcomes.again(task, _PAUSED, (end - now).total_seconds(), task.attempts)
             return None
         refusal = note.reason_not_to_call(now)
         if refusal is not None:
-            await self._refuse(task, refusal)
+            await self.outcomes.refuse(task, refusal)
             return None
         return note
 
@@ -287,15 +266,15 @@ class Sender:
             await self._call(task)
         except Migrated as error:
             if has_moved:
-                await self._rejected(task, _IN_A_CIRCLE)
+                await self.outcomes.rejected(task, _IN_A_CIRCLE)
             else:
                 await self._follow(task, error.chat)
         except NotReached as error:
-            await self._not_reached(task, error)
+            await self.outcomes.not_reached(task, error)
         except Rejected as error:
-            await self._rejected(task, error.failure)
+            await self.outcomes.rejected(task, error.failure)
         except Unclear as error:
-            await self._unclear(task, error)
+            await self.outcomes.unclear(task, error)
 
     async def _call(self, task: Task) -> None:
         match task.content:
@@ -315,11 +294,11 @@ class Sender:
         chat = replace(task.chat, id=supergroup)
 
         def judge(current: Task) -> Change | None:
-            return Change(current.in_chat(chat), "migrated") if self._is_ours(current) else None
+            return Change(current.in_chat(chat), "migrated") if self.outcomes.is_ours(current) else None
 
         current = await self.store.advance(task, judge)
-        if current is not None and self._is_ours(current):
-            self.stepped(current)
+        if current is not None and self.outcomes.is_ours(current):
+            self.outcomes.stepped(current)
             await self._attempt(current, has_moved=True)
 
     async def _hold(self, task: Task, *, sure: bool) -> Task | None:
@@ -333,7 +312,7 @@ class Sender:
             return task
 
         def renew(current: Task) -> Change | None:
-            return Change(current.leased(lease), "held") if self._is_ours(current) else None
+            return Change(current.leased(lease), "held") if self.outcomes.is_ours(current) else None
 
         current = await self.store.advance(task, renew)
         return current if current is not None and current.lease == lease else None
@@ -366,9 +345,9 @@ class Sender:
 
         current = await self.store.advance(task, judge)
         if current is not None and last:
-            self._tell(current)
+            self.outcomes.tell(current)
         elif current is not None:
-            self.stepped(current)
+            self.outcomes.stepped(current)
         return current
 
     async def _edit(self, task: Task, edit: Edit) -> None:
@@ -378,11 +357,11 @@ class Sender:
         parts = edited_parts(edit, self.formatter)
         if len(parts) != len(message.message_ids):
             misfit = Failure("invalid", misfit_text(len(parts), len(message.message_ids)))
-            await self._store(task, lambda current, now: current.failed(now, misfit))
+            await self.outcomes.settle(task, lambda current, now: current.failed(now, misfit))
             return
         for message_id, part in zip(message.message_ids, parts, strict=True):
             await self.messenger.edit(task.chat.id, message_id, part)
-        await self._store(task, lambda current, now: current.sent(now), fingerprint(*parts))
+        await self.outcomes.settle(task, lambda current, now: current.sent(now), fingerprint(*parts))
 
     async def _delete(self, task: Task) -> None:
         message = await self._message_of(task)
@@ -390,7 +369,7 @@ class Sender:
             return
         for message_id in message.message_ids:
             await self.messenger.delete(task.chat.id, message_id)
-        await self._store(task, lambda current, now: current.sent(now))
+        await self.outcomes.settle(task, lambda current, now: current.sent(now))
 
     async def _message_of(self, task: Task) -> Task | None:
         """The message that an edit or a deletion is about; None when that has to wait, or never came."""
@@ -398,125 +377,11 @@ class Sender:
         if message is not None and message.state is TaskState.SENT:
             return message
         if message is not None and not message.final:
-            await self._again(task, _NOT_SENT_YET, pause=1.0, attempts=task.attempts)
+            await self.outcomes.again(task, _NOT_SENT_YET, pause=1.0, attempts=task.attempts)
             return None
         never = Failure("telegram_rejected", "The message was never sent, so nothing can be done to it.")
-        await self._store(task, lambda current, now: current.failed(now, never))
+        await self.outcomes.settle(task, lambda current, now: current.failed(now, never))
         return None
-
-    # What came of it
-
-    async def _not_reached(self, task: Task, error: NotReached) -> None:
-        if error.retry_after is None:
-            attempts = task.attempts + 1
-            await self._again(task, error.failure, _pause(attempts), attempts)
-            return
-        now = self.drafter.clock.now()
-        await self.chats.pause(task.chat.id, now, error.retry_after)
-        end = await self.chats.pause_end(task.chat.id, now) or now
-        await self._again(task, error.failure, (end - now).total_seconds(), task.attempts)
-
-    async def _rejected(self, task: Task, failure: Failure) -> None:
-        if failure.code == "recipient_unreachable":
-            await self.chats.unreachable(task.chat.id, self.drafter.clock.now(), failure)
-        await self._refuse(task, failure)
-
-    async def _refuse(self, task: Task, failure: Failure) -> None:
-        """It was not done now; when an earlier try may have done it, nobody knows."""
-        doubt = task.error if task.in_doubt else None
-
-        def judge(current: Task, now: datetime) -> Task:
-            return current.failed(now, failure) if doubt is None else current.unknown(now, doubt)
-
-        await self._store(task, judge)
-
-    async def _unclear(self, task: Task, error: Unclear) -> None:
-        failure = Failure(error.code, error.detail)
-        before = task.attempts if task.in_doubt else 0
-        if task.may_be_repeated and before < UNCLEAR_TRIES:
-            await self._again_in_doubt(task, failure, _pause(before + 1), before + 1)
-        else:
-            await self._store(task, lambda current, now: current.unknown(now, failure))
-
-    async def _again_in_doubt(self, task: Task, failure: Failure, pause: float, attempts: int) -> None:
-        """It stays `sending` until its next try: it may stand in the chat already, and an answer counts."""
-        again = self.drafter.clock.now() + timedelta(seconds=pause)
-        if again >= task.expires_at:
-            await self._store(task, over)
-            return
-        lease = Lease(self.drafter.identity.holder, again)
-
-        def judge(current: Task) -> Change | None:
-            tried = current.unclear(failure, attempts, lease)
-            return Change(tried, "unclear") if self._is_ours(current) else None
-
-        current = await self.store.advance(task, judge)
-        self.stepped(task if current is None else current)
-        self.alarm(again)
-
-    async def _again(self, task: Task, failure: Failure | None, pause: float, attempts: int) -> None:
-        if task.in_doubt and task.error is not None:
-            await self._again_in_doubt(task, task.error, pause, attempts)
-            return
-        not_before = self.drafter.clock.now() + timedelta(seconds=pause)
-
-        def judge(current: Task, now: datetime) -> Task:
-            if not_before >= current.expires_at:
-                return current.failed(now, failure or _NO_TURN)
-            return current.queued_again(now, failure, not_before, attempts)
-
-        await self._store(task, judge)
-        self.alarm(not_before)
-
-    async def _store(
-        self, task: Task, step: Callable[[Task, datetime], Task], shown: bytes | None = None
-    ) -> None:
-        now = self.drafter.clock.now()
-
-        def judge(current: Task) -> Change | None:
-            # An answer may have come meanwhile, or another process may have taken over: then theirs counts.
-            return Change.to_state(step(current, now), shown=shown) if self._is_ours(current) else None
-
-        current = await self.store.advance(task, judge)
-        if current is not None:
-            self._tell(current)
-
-    def _tell(self, task: Task) -> None:
-        if task.final:
-            self.ended(task)
-            return
-        self.stepped(task)
-        if task.kind is TaskKind.QUESTION:
-            self.alarm(task.expires_at)
-
-    def _is_ours(self, task: Task) -> bool:
-        """Whether this process still has the task in its hands, as far as the row tells."""
-        holder = None if task.lease is None else task.lease.holder
-        return task.state is TaskState.SENDING and holder == self.drafter.identity.holder
 
 
 _LOOK_AGAIN = timedelta(seconds=1)
-_PERFORMED = (TaskKind.MESSAGE, TaskKind.QUESTION, TaskKind.EDIT, TaskKind.DELETION)
-_ENDS: list[tuple[str, ...]] = [
-    (kind.value, state.value)
-    for kind in _PERFORMED
-    for state in (
-        *sorted(DECIDED_STATES if kind is TaskKind.QUESTION else {TaskState.SENT}),
-        TaskState.FAILED,
-        TaskState.UNKNOWN,
-    )
-]
-
-
-def over(task: Task, now: datetime) -> Task:
-    """What becomes of a task whose time is over, and of which nobody knows whether it was delivered."""
-    return task.expired(now) if task.is_question else task.unknown(now, _doubt(task))
-
-
-def _doubt(task: Task) -> Failure:
-    """Why nobody knows whether it was delivered; that an earlier try certainly did not is no reason."""
-    return task.error if task.error is not None and task.in_doubt else _LOST
-
-
-def _pause(attempts: int) -> float:
-    return min(LONGEST_PAUSE, 2.0 ** min(attempts - 1, 6))

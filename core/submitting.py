@@ -138,7 +138,7 @@ class TaskDesk:
         ended = await self.store.amend(task_id, judge)
         if ended is None:
             raise _no_such_task(task_id)
-        self.sender.ended(ended)
+        self.sender.outcomes.ended(ended)
         return ended
 
     async def _read(self, task_id: str, service: str | None = None) -> Task:

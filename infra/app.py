@@ -130,7 +130,7 @@ class Gateway:
         self.chats = ChatBook(store, shared=not isinstance(settings.database, Path))
         self.sender = self.make_sender()
         self.timekeeper = Timekeeper(store, store, self.sender)
-        self.sender.alarm = self.timekeeper.remember
+        self.sender.outcomes.alarm = self.timekeeper.remember
         self.attending = Attending(store, self.drafter, is_serving=lambda: not self.draining)
         self.rearming = Rearming(
             store, client, self.formatter, self.drafter, self.chats, self.sender.pacer, self.attending

@@ -78,7 +78,7 @@ class Collector:
         yield "telegate_waiters", (), len(self.room)
         yield from _all("telegate_updates_total", self.updates.effects)
         yield from _all("telegate_update_seconds", self.updates.seconds)
-        yield from _all("telegate_tasks_finished_total", self.sender.finished)
+        yield from _all("telegate_tasks_finished_total", self.sender.outcomes.finished)
 
     def _telegram(self) -> _Found:
         yield from _all("telegate_telegram_call_seconds", self.client.calls)

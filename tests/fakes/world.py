@@ -133,7 +133,7 @@ class World:
         )
         sender.closer.precedence = 0
         timekeeper = Timekeeper(self.store, self.store, sender)
-        sender.alarm = timekeeper.remember
+        sender.outcomes.alarm = timekeeper.remember
         desk = TaskDesk(self.store, room, sender)
         return Gateway(self, room, sender, timekeeper, desk)
 

@@ -59,7 +59,7 @@ async def test_an_update_that_could_not_be_stored_counts_as_refused(gateway: Gat
 
 
 def finished(gateway: Gateway) -> dict[tuple[str, ...], int]:
-    return {labels: count for labels, count in gateway.sender.finished.items() if count}
+    return {labels: count for labels, count in gateway.sender.outcomes.finished.items() if count}
 
 
 async def test_each_task_counts_once_by_its_end(gateway: Gateway) -> None:
@@ -74,7 +74,7 @@ async def test_each_task_counts_once_by_its_end(gateway: Gateway) -> None:
 
 
 async def test_an_end_that_never_came_is_told_as_none_so_that_the_first_one_shows(gateway: Gateway) -> None:
-    counted = dict(gateway.sender.finished.items())
+    counted = dict(gateway.sender.outcomes.finished.items())
     assert set(counted.values()) == {0}
     assert {kind for kind, state in counted if state == TaskState.UNKNOWN} == {
         "message",

@@ -12,8 +12,8 @@ import pytest
 
 from core.drafting import LEASE
 from core.messages import Chat, Format, Message
+from core.outcomes import UNCLEAR_TRIES
 from core.ports import FormattedText, Migrated, Rejected
-from core.sending import UNCLEAR_TRIES
 from core.submitting import Submission
 from core.tasks import Failure, Task, TaskState
 from core.telling import MessageRequest
