@@ -105,7 +105,7 @@ run: env ## the gateway with its sandbox
 test: check lock audit chromium
 	@rm -f .coverage .coverage.*
 	@export COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml" COVERAGE_FILE="$(CURDIR)/.coverage"; \
-	$(BIN)/coverage run -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS); code=$$?; \
+	$(BIN)/coverage run -m pytest -m "not slow" -n 4 --dist loadfile --no-loadscope-reorder $(ARGS); code=$$?; \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || [ $$code -ne 0 ] || code=1; \
 	exit $$code
 
