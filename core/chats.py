@@ -124,9 +124,9 @@ class ChatBook:
 
     async def pause(self, chat: ChatId, now: datetime, seconds: float) -> None:
         """Telegram has told this chat to wait; up to a tenth more spreads what waits for the same end."""
-        self.pauses += 1
         longer = seconds * (1 + 0.1 * self.jitter())
         await self.store.pause_chat(chat, now, now + timedelta(seconds=longer))
+        self.pauses += 1
         await self._learn((chat, EVERY_CHAT))
 
     async def unreachable(self, chat: ChatId, now: datetime, failure: Failure) -> None:

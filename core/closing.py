@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 
 from core.chats import EVERY_CHAT, ChatBook
 from core.drafting import Drafter
 from core.errands import Errands
+from core.errors import TelegateError
 from core.pacing import Pacer, Urgency
 from core.policy import GATEWAY_SERVICE
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, TaskStore, Unclear
@@ -29,6 +31,18 @@ LONGEST_WAIT = 10.0
 """Seconds that a pause of Telegram's is waited for; after a longer one, the sweep closes the question."""
 
 
+SHORTEST_REST, LONGEST_REST = 5.0, 600.0
+"""Seconds until a closing that did not succeed is tried again: the wait doubles from one to the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """When a closing that did not succeed is tried again, and the seconds that it waits."""
+
+    until: datetime
+    seconds: float
+
+
 @dataclass(slots=True)
 class Closer:
     """Edits the messages of questions that are over, and acknowledges presses.
@@ -46,13 +60,30 @@ class Closer:
     errands: Errands
     precedence: float = PRECEDENCE
     _closing: set[str] = field(default_factory=set)
+    _resting: dict[str, _Rest] = field(default_factory=dict)
     _stripping: set[Orphan] = field(default_factory=set)
 
     def close(self, task: Task) -> None:
         """Make a decided question's message tell its outcome, and take its buttons away."""
-        if task.message_ids and task.id not in self._closing:
+        if task.message_ids and task.id not in self._closing and not self._rests(task.id):
             self._closing.add(task.id)
             self.errands.run(self._close(task))
+
+    @property
+    def resting(self) -> int:
+        """How many closings wait for their next try; those that somebody else has done are forgotten."""
+        latest = self.drafter.clock.now() - timedelta(seconds=LONGEST_REST)
+        self._resting = {task_id: rest for task_id, rest in self._resting.items() if rest.until > latest}
+        return len(self._resting)
+
+    def _rests(self, task_id: str) -> bool:
+        rest = self._resting.get(task_id)
+        return rest is not None and rest.until > self.drafter.clock.now()
+
+    def _rest(self, task_id: str) -> None:
+        before = self._resting.get(task_id)
+        seconds = SHORTEST_REST if before is None else min(LONGEST_REST, 2 * before.seconds)
+        self._resting[task_id] = _Rest(self.drafter.clock.now() + timedelta(seconds=seconds), seconds)
 
     def acknowledge(self, notice: Notice) -> None:
         """Tell the person who pressed a button what became of it."""
@@ -72,6 +103,10 @@ class Closer:
                 shown = task.message_ids
                 outcome = await self._show_outcome(task)
                 task = await self.store.amend(task.id, partial(_closed, shown, outcome)) or task
+            self._resting.pop(task.id, None)
+        except TelegateError:
+            self._rest(task.id)
+            raise
         finally:
             self._closing.discard(task.id)
 
@@ -124,6 +159,8 @@ class Closer:
                 await self._wait_for_pause(EVERY_CHAT)
                 await self.messenger.acknowledge(notice.press_id, notice.text, popup=notice.popup)
             except (NotReached, Unclear) as error:
+                if (error.retry_after or 0.0) > LONGEST_WAIT:
+                    raise
                 await asyncio.sleep(max(pause, error.retry_after or 0.0))
             else:
                 return

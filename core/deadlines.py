@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from core.drafting import LEASE
 from core.errors import StorageUnavailable
 from core.outcomes import over
 from core.ports import SENDING_GRACE, Clock, DeadlineStore, TaskStore
@@ -34,6 +35,10 @@ BATCH = 100
 FORGET_EVERY = 3600.0
 """Seconds between two rounds of deleting what is old."""
 
+RESUME_EVERY = timedelta(seconds=5)
+FORGOTTEN = LEASE - timedelta(seconds=10)
+"""What this process took ten seconds ago has this much of its lease left. It is in its hands or forgotten."""
+
 CLOSE_AFTER = timedelta(seconds=10)
 """A decided question whose message does not show it after this time was left by a dead process."""
 
@@ -47,6 +52,7 @@ class Timekeeper:
     sender: Sender
     _alarm: asyncio.Event = field(default_factory=asyncio.Event)
     _soonest: datetime | None = None
+    _resume_at: datetime | None = None
 
     def remember(self, at: datetime) -> None:
         """Something comes due at this time."""
@@ -86,13 +92,24 @@ class Timekeeper:
         abandoned = await self.deadlines.abandoned(now, lease, BATCH)
         for task in abandoned:
             self.sender.recover(task)
+        await self._resume(now)
         overdue = await self.deadlines.overdue(now, BATCH)
         ended = [task_id for task_id in overdue if await self._end(task_id)]
         queued = await self._claim(now, lease)
-        for task in await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH):
-            self.sender.closer.close(task)
+        # Those that rest are told, too, and must not stand before the others.
+        closer = self.sender.closer
+        for task in await self.deadlines.unclosed(now - CLOSE_AFTER, BATCH + closer.resting):
+            closer.close(task)
         full = BATCH in {len(abandoned), len(ended)}
         return len(abandoned) + len(ended) + queued, full
+
+    async def _resume(self, now: datetime) -> None:
+        """Find what this process holds and does not know of: the answer of the database got lost."""
+        if self._resume_at is not None and now < self._resume_at:
+            return
+        self._resume_at = now + RESUME_EVERY
+        for task in await self.deadlines.held(self.sender.drafter.identity.holder, now + FORGOTTEN, BATCH):
+            self.sender.resume(task)
 
     async def _claim(self, now: datetime, lease: Lease) -> int:
         """Take as much from the queue as there is room for; returns how much that was."""
@@ -133,7 +150,8 @@ class Timekeeper:
     async def _sleep(self) -> None:
         while self._soonest is not None:
             self._alarm.clear()
-            left = (self._soonest - self._now()).total_seconds()
+            # A clock that was put back must not keep it asleep.
+            left = min((self._soonest - self._now()).total_seconds(), LONGEST_NAP)
             if left <= 0:
                 return
             try:
@@ -149,11 +167,17 @@ class Timekeeper:
 async def _uninterrupted(work: Coroutine[object, object, T]) -> T:
     """Await it, and on cancellation still let it end: what was taken from the database must be begun."""
     running = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        raise
+    called_away: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            # Not `shield`: whoever is impatient cancels more than once.
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            called_away = error
+    if called_away is not None:
+        running.exception()
+        raise called_away
+    return running.result()
 
 
 def _end_of(task: Task, now: datetime) -> Change | None:

@@ -82,8 +82,11 @@ class Drafter:
         )
 
     def reply(self, text: str, chat: Chat, reply_to: int) -> Task:
-        """What the gateway itself says to a person, as a task: so a crash does not lose it."""
-        message = Message(text=text, reply_to=reply_to, reply_required=False)
+        """What the gateway itself says to a person, as a task: so a crash does not lose it.
+
+        Twice the same reply is better than none to somebody who waits for it.
+        """
+        message = Message(text=text, reply_to=reply_to, reply_required=False, resend=True)
         lifetime = REPLY_LIFETIME.total_seconds()
         return self.draft(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
 

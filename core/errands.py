@@ -79,7 +79,7 @@ async def _logged(work: Coroutine[object, object, None]) -> None:
         await work
     except StorageUnavailable as error:
         log.warning(
-            "Telegram was called, and the database could not be told; the lease's end will show it: %s",
+            "Something could not be done because the database is away; it is taken up again: %s",
             error.detail,
             extra={"action": "store_failed"},
         )

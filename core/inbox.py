@@ -82,11 +82,7 @@ class Inbox:
                 log.debug("An update means nothing to us: %s", update.reason, extra={"action": "ignored"})
             case ButtonPressed():
                 await self.sender.chats.ready()
-                data = ButtonData.unpack(update.data)
-                lookup = None if data is None else ByToken(data.token)
-                return await self._receive(
-                    update.update_id, lookup, lambda tasks: self._press(update, data, tasks)
-                )
+                return await self._take_press(update)
             case TextReceived():
                 await self.sender.chats.reached(update.chat)
                 return await self._take_text(update)
@@ -95,6 +91,15 @@ class Inbox:
                 if self._is_for_us(update):
                     return await self._receive(update.update_id, None, lambda _tasks: self._command(update))
         return "ignored"
+
+    async def _take_press(self, press: ButtonPressed) -> str:
+        data = ButtonData.unpack(press.data)
+        lookup = None if data is None else ByToken(data.token)
+        effect = await self._receive(press.update_id, lookup, lambda tasks: self._press(press, data, tasks))
+        if effect == "duplicate":
+            # Whoever took it first may have died before it said so, and the button still looks busy.
+            self.sender.closer.acknowledge(Notice(press.press_id, ""))
+        return effect
 
     async def _put_aside(self, update: Unreadable) -> str:
         await self.store.quarantine(update.update_id, update.reason, update.raw)
@@ -139,7 +144,7 @@ class Inbox:
             return Effect(notice=Notice(press.press_id, phrases.BUTTON_GONE, popup=True), orphan=orphan)
         if press.person is None:
             return _notice(press, phrases.ONLY_PEOPLE, popup=True)
-        if task.state not in OPEN_QUESTION_STATES:
+        if not self._is_open(task):
             return self._too_late(press, task)
         if not self._may_answer(press.person, task):
             return _refusal(task, press, press.person)
@@ -199,7 +204,7 @@ class Inbox:
         task = self._replied_question(text, tasks)
         if task is None:
             return self._hint(text, phrases.NOTHING_OPEN)
-        if task.state not in OPEN_QUESTION_STATES:
+        if not self._is_open(task):
             return self._say(text, phrases.too_late(task))
         if task.question.input is None:
             return self._hint(text, phrases.USE_BUTTONS)
@@ -227,7 +232,7 @@ class Inbox:
 
     def _wrote(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
         """Words that reply to nothing, in a private chat: clear only when one question waits for words."""
-        mine = [task for task in tasks if self._may_answer(text.person, task)]
+        mine = [task for task in tasks if self._is_open(task) and self._may_answer(text.person, task)]
         wordy = [task for task in mine if task.question.input is not None]
         if len(wordy) == 1:
             return self._written(text, wordy[0])
@@ -293,6 +298,11 @@ class Inbox:
             keys = self.drafter.identity.keys
             shown = fingerprint(parts_of(before, self.sender.formatter, keys[-1])[-1])
         return Change.to_state(decided, person=by.id, update=update_id, shown=shown)
+
+    def _is_open(self, task: Task) -> bool:
+        """Whether an answer counts. Nothing ends a question that is `unknown`, but its time."""
+        is_over = task.state is TaskState.UNKNOWN and task.expires_at <= self.drafter.clock.now()
+        return task.state in OPEN_QUESTION_STATES and not is_over
 
     def _may_answer(self, person: Person, task: Task) -> bool:
         return task.question.respondents.include(person.id, self.policy().roles_of_person)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain, repeat
+from typing import TypeVar
 
 from core.chats import ChatBook
 from core.closing import Closer
 from core.drafting import Drafter
+from core.errands import Errands
+from core.errors import StorageUnavailable
 from core.figures import Counts
 from core.ports import NotReached, TaskStore, Unclear, Waker
-from core.tasks import DECIDED_STATES, Change, Failure, Lease, Task, TaskKind, TaskState
+from core.tasks import DECIDED_STATES, LOST, Change, Failure, Lease, Task, TaskKind, TaskState
+
+T = TypeVar("T")
+
+log = logging.getLogger("telegate.sending")
 
 LONGEST_PAUSE = 60.0
 """Seconds: the waits between tries double from one second up to this."""
@@ -19,10 +30,11 @@ LONGEST_PAUSE = 60.0
 UNCLEAR_TRIES = 5
 """How often what may be repeated is, after an unclear outcome."""
 
-LOST = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
-"""Why nobody knows what became of a task that was being sent."""
-
 _NO_TURN = Failure("telegram_unavailable", "Telegram's limits did not let this through before it expired.")
+
+
+_STORE_AGAIN = (0.25, 0.5, 1.0, 2.0)
+"""Seconds between tries to store an outcome; the last one again and again."""
 
 
 @dataclass(slots=True)
@@ -39,6 +51,7 @@ class Outcomes:
     drafter: Drafter
     chats: ChatBook
     closer: Closer
+    errands: Errands
     alarm: Callable[[datetime], None] = lambda _at: None
     finished: Counts = field(default_factory=lambda: Counts(dict.fromkeys(_ENDS, 0)))
 
@@ -60,14 +73,15 @@ class Outcomes:
             await self.again(task, error.failure, _pause(attempts), attempts)
             return
         now = self.drafter.clock.now()
-        await self.chats.pause(task.chat.id, now, error.retry_after)
+        await self._insist(task, partial(self.chats.pause, task.chat.id, now, error.retry_after))
         end = await self.chats.pause_end(task.chat.id, now) or now
         await self.again(task, error.failure, (end - now).total_seconds(), task.attempts)
 
     async def rejected(self, task: Task, failure: Failure) -> None:
         """Telegram refuses it; when nobody can be reached there, it need not be asked for a while."""
         if failure.code == "recipient_unreachable":
-            await self.chats.unreachable(task.chat.id, self.drafter.clock.now(), failure)
+            now = self.drafter.clock.now()
+            await self._insist(task, partial(self.chats.unreachable, task.chat.id, now, failure))
         await self.refuse(task, failure)
 
     async def refuse(self, task: Task, failure: Failure) -> None:
@@ -100,7 +114,7 @@ class Outcomes:
             tried = current.unclear(failure, attempts, lease)
             return Change(tried, "unclear") if self.is_ours(current) else None
 
-        current = await self.store.advance(task, judge)
+        current = await self.record(task, judge)
         self.stepped(task if current is None else current)
         self.alarm(again)
 
@@ -142,9 +156,35 @@ class Outcomes:
             # An answer may have come meanwhile, or another process may have taken over: then theirs counts.
             return Change.to_state(step(current, now), shown=shown) if self.is_ours(current) else None
 
-        current = await self.store.advance(task, judge)
+        current = await self.record(task, judge)
         if current is not None:
             self.tell(current)
+
+    async def record(self, task: Task, judge: Callable[[Task], Change | None]) -> Task | None:
+        """Store what came of a try, and try again while the database is away: nobody else knows it.
+
+        Takes and returns what `core.ports.TaskStore.advance` does.
+
+        Raises:
+            StorageUnavailable: the process is ending and cannot wait.
+        """
+        return await self._insist(task, lambda: self.store.advance(task, judge))
+
+    async def _insist(self, task: Task, store: Callable[[], Awaitable[T]]) -> T:
+        for pause in chain(_STORE_AGAIN, repeat(_STORE_AGAIN[-1])):
+            try:
+                return await store()
+            except StorageUnavailable as error:
+                if self.errands.stopping:
+                    raise
+                if pause == _STORE_AGAIN[0]:
+                    log.warning(
+                        "What came of a task could not be stored yet; it is tried again: %s",
+                        error.detail,
+                        extra={"action": "store_failed", "task": task.id},
+                    )
+            await asyncio.sleep(pause)
+        raise AssertionError("It is repeated without end.")
 
     def tell(self, task: Task) -> None:
         """Tell whoever is concerned that a task has come to where its row is now."""

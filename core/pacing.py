@@ -55,6 +55,9 @@ PER_SERVICE = 15
 IN_ALL = 60
 """So many tasks wait in memory, whoever they are of, before more are taken from the database."""
 
+LONGEST_LINE = 5.0
+"""Seconds that it takes, at the pace of the bot, until everybody who waits in memory had a turn."""
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -136,28 +139,31 @@ class Pacer:
     _kept: Counter[str] = field(default_factory=Counter)
     _queues: dict[Urgency, OrderedDict[str, deque[asyncio.Future[None]]]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
+    _most: int = IN_ALL
     _most_chats: int = field(default_factory=lambda: _MOST_CHATS)
 
     def __post_init__(self) -> None:
         if self.per_second > 0:
+            # Who waits in memory must not wait for longer than its lease lasts.
+            self._most = max(1, min(IN_ALL, int(self.per_second * LONGEST_LINE)))
             self._bot = Bucket(Pace(1 / self.per_second, max(1, min(BOT_BURST, int(self.per_second)))))
 
     @property
     def room(self) -> int:
         """How many more tasks may be taken from the database now."""
-        return max(0, IN_ALL - self._waiting.total() - self._kept.total())
+        return max(0, self._most - self._waiting.total() - self._kept.total())
 
     @property
     def has_much_room(self) -> bool:
         """Whether it is worth to take more tasks from the database."""
-        return self.room >= IN_ALL // 2
+        return self.room >= max(1, self._most // 2)
 
     def place_for(self, service: str) -> Place:
         """Keep a place for a new task of this service, if there is one; if not, it waits in the database."""
         if self._bot is None:
             return Place(_nothing, is_kept=True)
         taken = self._waiting.get(service, 0) + self._kept.get(service, 0)
-        if taken >= PER_SERVICE + self._bot.left(self.time()):
+        if taken >= min(PER_SERVICE, self._most) + self._bot.left(self.time()):
             return Place(_nothing, is_kept=False)
         self._kept[service] += 1
         return Place(partial(self._give_back, service), is_kept=True)
@@ -200,10 +206,24 @@ class Pacer:
         self._set_timer()
         try:
             await turn
+        except asyncio.CancelledError:
+            self._give_up(service, urgency, turn)
+            raise
         finally:
             self._waiting[service] -= 1
             if not self._waiting[service]:
                 del self._waiting[service]
+
+    def _give_up(self, service: str, urgency: Urgency, turn: asyncio.Future[None]) -> None:
+        services = self._queues.get(urgency)
+        turns = None if services is None else services.get(service)
+        if services is None or turns is None or turn not in turns:
+            return
+        turns.remove(turn)
+        if not turns:
+            del services[service]
+        if not services:
+            del self._queues[urgency]
 
     def _set_timer(self) -> None:
         if self._timer is None and self._queues and self._bot is not None:

@@ -136,6 +136,12 @@ class DeadlineStore(Protocol):
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """Take tasks that are `sending` under a lease that has run out; they come back with this lease."""
 
+    async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
+        """Tasks that are `sending` under a lease of this holder that ends by `until`, the oldest first.
+
+        Without those that wait for their next try, after an unclear one.
+        """
+
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """Ids of `queued` tasks and of `asked` questions whose `expires_at` has come, oldest first.
 

@@ -15,7 +15,7 @@ from core.drafting import Drafter
 from core.errands import Errands
 from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
-from core.outcomes import LOST, Outcomes, doubt_of, over
+from core.outcomes import UNCLEAR_TRIES, Outcomes, doubt_of, over
 from core.pacing import Pacer, Place, Urgency
 from core.ports import (
     DeadlineStore,
@@ -30,12 +30,16 @@ from core.ports import (
     Waker,
 )
 from core.rendering import edited_parts, fingerprint, misfit_text, parts_of
-from core.tasks import Change, Failure, Task, TaskKind, TaskState
+from core.tasks import LOST, Change, Failure, Task, TaskKind, TaskState
 
 log = logging.getLogger("telegate.sending")
 
 LONGEST_SLEEP = 2.0
 """Seconds that a task waits in memory for its chat; for a longer time it goes back to the queue."""
+
+LONGEST_TURN = 10.0
+"""Seconds that a task waits in memory for its turn. After them it goes back to the queue: its lease must not
+run out before Telegram is asked, or another process would take it for one whose outcome nobody knows."""
 
 _UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
 _STOPPED = Failure("telegram_unavailable", "The gateway stopped before it came to this.")
@@ -91,6 +95,7 @@ class Sender:
     starved: bool = False
     _in_hand: dict[str, _Grip] = field(default_factory=dict)
     _followed: set[int | str] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.closer = Closer(
@@ -102,7 +107,7 @@ class Sender:
             self.pacer,
             self.errands,
         )
-        self.outcomes = Outcomes(self.store, self.waker, self.drafter, self.chats, self.closer)
+        self.outcomes = Outcomes(self.store, self.waker, self.drafter, self.chats, self.closer, self.errands)
 
     def take(self, task: Task, place: Place | None = None) -> None:
         """Take over a new task, just as it was stored, with the place that was kept for it."""
@@ -144,14 +149,23 @@ class Sender:
         """
         if task.id in self._in_hand:
             return
+        self._asked.discard(task.id)
         self._followed.add(task.chat.id)
         if task.expires_at <= self.drafter.clock.now():
             self.errands.run(self._give_up(task, over))
-        elif task.may_be_repeated and task.lease is not None:
+        elif task.may_be_repeated and task.lease is not None and task.attempts <= UNCLEAR_TRIES:
             # It may stand in the chat already, so whatever comes now, it has not certainly failed.
             self.begin(task.unclear(doubt_of(task), task.attempts, task.lease))
         else:
-            self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, LOST)))
+            self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, doubt_of(task))))
+
+    def resume(self, task: Task) -> None:
+        """Perform a task that this process holds and has lost sight of: Telegram was never asked for it.
+
+        The answer of the database was lost when the task was stored or taken from the queue.
+        """
+        if task.id not in self._in_hand and task.id not in self._asked:
+            self.begin_claimed(task)
 
     async def stop(self, grace: float) -> None:
         """Begin nothing more, and let what is being sent end for at most `grace` seconds; then let go of it.
@@ -190,6 +204,9 @@ class Sender:
             # `stop` looks at what is still in hand.
             raise
         except BaseException:
+            if grip.is_calling:
+                # Telegram may have been asked; the lease's end tells what becomes of it.
+                self._asked.add(grip.task.id)
             del self._in_hand[grip.task.id]
             raise
         finally:
@@ -226,7 +243,12 @@ class Sender:
         if sleep > LONGEST_SLEEP:
             await self.outcomes.again(task, task.error, sleep, task.attempts)
             return
-        await self._wait_for_turn(task, grip)
+        try:
+            async with asyncio.timeout(LONGEST_TURN):
+                await self._wait_for_turn(task, Urgency.of(task), grip)
+        except TimeoutError:
+            await self.outcomes.again(task, task.error, 0.0, task.attempts)
+            return
         # Last of all: while it waited, another one may have been told to wait for longer.
         note = await self._may_call(task)
         held = None if note is None else await self._hold(task, sure=sure)
@@ -239,13 +261,13 @@ class Sender:
             await self._move(held, note.migrated_to)
         grip.is_calling = False
 
-    async def _wait_for_turn(self, task: Task, grip: _Grip | None = None) -> None:
+    async def _wait_for_turn(self, task: Task, urgency: Urgency, grip: _Grip | None = None) -> None:
         sleep = self.pacer.delay(task.chat.id)
         if sleep > 0:
             await asyncio.sleep(sleep)
         if grip is not None:
             grip.leave_place()
-        await self.pacer.turn(task.chat.id, task.service, Urgency.of(task))
+        await self.pacer.turn(task.chat.id, task.service, urgency)
 
     async def _may_call(self, task: Task) -> ChatNote | None:
         """What is known about the chat, when it may be called; if not, the task is put back or has failed."""
@@ -323,7 +345,12 @@ class Sender:
             if number < len(task.message_ids):
                 continue
             if number > 0:
-                await self._wait_for_turn(task)
+                # What is half in the chat goes before what is not there yet.
+                await self._wait_for_turn(task, Urgency.PRESS)
+                held = await self._hold(task, sure=True)
+                if held is None:
+                    return
+                task = held
             message_id = await self.messenger.send(task.chat.id, task.chat.topic, part)
             last = number == len(parts) - 1
             task = await self._delivered(task, message_id, part, last=last) or task
@@ -333,8 +360,10 @@ class Sender:
         now = self.drafter.clock.now()
         lease = self.drafter.lease(now)
 
-        def judge(current: Task) -> Change:
+        def judge(current: Task) -> Change | None:
             grown = current.with_message(now, message_id)
+            if grown is current and current.state not in _UNDELIVERED:
+                return None
             if not last:
                 return Change(grown.leased(lease), "part_sent", shown=shown)
             if current.state not in _UNDELIVERED:
@@ -343,7 +372,7 @@ class Sender:
             sent = grown.asked(now) if task.kind is TaskKind.QUESTION else grown.sent(now)
             return Change.to_state(sent, shown=shown)
 
-        current = await self.store.advance(task, judge)
+        current = await self.outcomes.record(task, judge)
         if current is not None and last:
             self.outcomes.tell(current)
         elif current is not None:

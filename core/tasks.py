@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from core.errors import OutcomeUnknown
 from core.messages import Chat, Deletion, Edit, Message
@@ -96,6 +97,10 @@ class Failure:
     detail: str
     error_code: int | None = None
     description: str | None = None
+
+
+LOST: Final = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
+"""Why nobody knows what became of a task that was being sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +233,20 @@ class Task:
         return self._changed(message_ids=message_ids, updated_at=updated_at, closed=False)
 
     def leased(self, lease: Lease) -> Task:
-        """The work on it takes longer, or another process has taken it over."""
+        """The work on it takes longer."""
         return self._changed(lease=lease)
+
+    def taken_over(self, lease: Lease) -> Task:
+        """Whoever had it stopped in the middle: that is an unclear try like any other, and counts as one.
+
+        A process that dies of a task would otherwise send it again after each start. What only waited for
+        its next try was stopped in no middle.
+        """
+        if self.lease is not None and self.not_before == self.lease.until:
+            return self._changed(lease=lease)
+        if self.in_doubt:
+            return self._changed(lease=lease, attempts=self.attempts + 1)
+        return self._changed(lease=lease, error=LOST, attempts=1)
 
     def shown(self) -> Task:
         """Its message tells the outcome and has no buttons any more."""

@@ -49,6 +49,12 @@ _ABANDONED = f"""
 SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) <= $2
 ORDER BY COALESCE(lease_until, 0), id LIMIT $3
 """  # noqa: S608 -- constants only
+_HELD = f"""
+SELECT {COLUMNS} FROM tasks
+WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) <= $2 AND lease_holder = $3
+  AND not_before IS NULL
+ORDER BY COALESCE(lease_until, 0), id LIMIT $4
+"""  # noqa: S608 -- constants only
 _UNCLOSED = f"""
 SELECT {COLUMNS} FROM tasks
 WHERE bot = $1 AND state IN ('answered', 'expired', 'cancelled') AND kind = 'question' AND closed = 0
@@ -122,7 +128,13 @@ class SqlDeadlineStore(Rows):
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.abandoned`; the oldest come first."""
         left = Statement(_ABANDONED, (self.bot, milliseconds(now), limit), for_update=True, pass_over=True)
-        return await self._change_all(left, lambda task: Change(task.leased(lease), "taken_over"))
+        return await self._change_all(left, lambda task: Change(task.taken_over(lease), "taken_over"))
+
+    async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.held`."""
+        wanted = Statement(_HELD, (self.bot, milliseconds(until), holder, limit))
+        rows = await self.database.read(lambda: steps.rows_of(wanted))
+        return [decode(self.bot, row) for row in rows]
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """See `core.ports.DeadlineStore.overdue`."""

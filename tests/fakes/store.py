@@ -27,8 +27,9 @@ from core.tasks import (
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 
 Method: TypeAlias = Literal[
-    "add", "amend", "find", "page", "final_among", "steps_among", "claim", "abandoned", "overdue", "unclosed",
-    "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats", "made_by",
+    "add", "amend", "find", "page", "final_among", "steps_among", "claim", "abandoned", "overdue",
+    "unclosed", "held", "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats",
+    "made_by",
 ]  # fmt: skip
 
 KEY_LIFETIME = timedelta(hours=72)
@@ -78,6 +79,7 @@ class MemoryStore:
         self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._updates: set[int] = set()
         self._held: dict[Method, list[Held]] = {}
+        self._lost: set[Method] = set()
         self.notes: dict[int | str, ChatNote] = {}
         self._paused_at: dict[int | str, datetime] = {}
 
@@ -86,6 +88,10 @@ class MemoryStore:
         held = Held()
         self._held.setdefault(method, []).append(held)
         return held
+
+    def lose(self, method: Method) -> None:
+        """Let the next call of this method be committed, and its caller be told that it was not."""
+        self._lost.add(method)
 
     def steps_of(self, task_id: str) -> list[str]:
         """What happened to a task, in the words of its history."""
@@ -175,7 +181,16 @@ class MemoryStore:
         """See `core.ports.DeadlineStore.abandoned`."""
         async with self._transaction("abandoned"):
             left = [task for task in self._in(TaskState.SENDING) if task.lease and task.lease.until <= now]
-            return [self._take(Change(task.leased(lease), "taken_over")) for task in left[:limit]]
+            return [self._take(Change(task.taken_over(lease), "taken_over")) for task in left[:limit]]
+
+    async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
+        """See `core.ports.DeadlineStore.held`."""
+        async with self._transaction("held"):
+            sending = self._in(TaskState.SENDING)
+            mine = [task for task in sending if task.lease and task.lease.holder == holder]
+            return [
+                task for task in mine if task.lease and task.lease.until <= until and task.not_before is None
+            ][:limit]
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """See `core.ports.DeadlineStore.overdue`."""
@@ -289,6 +304,9 @@ class MemoryStore:
             held.arrived.set()
             await held.released.wait()
         await asyncio.sleep(0)
+        if method in self._lost:
+            self._lost.discard(method)
+            raise StorageUnavailable("The connection broke; nobody knows whether it was done.", retry_after=3)
 
     def _place(self, task: Task) -> Task:
         if task.state is TaskState.SENDING and any(_keeps_up(other, task) for other in self.tasks.values()):

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import replace
 
 from core.messages import Chat
-from core.tasks import Change, Failure, Lease, Task, TaskState
+from core.tasks import LOST, Change, Failure, Lease, Task, TaskState
 from infra.store import Store
 from tests.contract.store import samples
 from tests.contract.store.samples import LEASE, NOW, OPS, history, later
@@ -118,6 +118,29 @@ async def test_only_tasks_whose_lease_ran_out_are_taken_over(store: Store) -> No
     assert await store.find(left.id) == taken[1]
     assert [step.what for step in await history(store, left.id)] == ["sending", "taken_over"]
     assert await store.abandoned(later(15), MINE, 10) == []
+
+
+async def test_taking_over_counts_as_a_try_unless_it_is_the_next_one(store: Store) -> None:
+    stopped = a_message(TaskState.SENDING, lease=Lease("host-1", later(10)))
+    waits = a_message(TaskState.SENDING).unclear(LOST, 2, Lease("host-1", later(10)))
+    for task in (stopped, waits):
+        await store.add(task, None)
+    taken = await store.abandoned(later(15), Lease("host-2", later(45)), 10)
+    assert [(task.attempts, task.error) for task in taken] == [(1, LOST), (2, LOST)]
+    again = await store.abandoned(later(50), MINE, 10)
+    assert [(task.attempts, task.error) for task in again] == [(2, LOST), (3, LOST)]
+
+
+async def test_what_one_holds_is_told_but_for_what_waits_for_its_next_try(store: Store) -> None:
+    mine = a_message(TaskState.SENDING, lease=Lease("host-1", later(10)))
+    late = a_message(TaskState.SENDING, lease=Lease("host-1", later(20)))
+    waits = a_message(TaskState.SENDING).unclear(LOST, 1, Lease("host-1", later(10)))
+    theirs = a_message(TaskState.SENDING, lease=Lease("host-2", later(10)))
+    for task in (mine, late, waits, theirs, a_message(TaskState.SENT)):
+        await store.add(task, None)
+    assert await store.held("host-1", later(15), 10) == [mine]
+    assert await store.held("host-1", later(20), 10) == [mine, late]
+    assert await store.held("host-1", later(20), 1) == [mine]
 
 
 async def test_taking_over_stops_at_the_limit(store: Store) -> None:

@@ -22,6 +22,7 @@ PLANS = {
     "how many are queued": (deadline_store._WAITING, "tasks_due (bot=? AND <expr>>?)"),
     "a chat's note": (chat_store._NOTES + " AND chat IN ($2, $3)", "PRIMARY KEY (bot=? AND chat=?)"),
     "abandoned tasks": (deadline_store._ABANDONED, "tasks_leased (bot=? AND <expr><?)"),
+    "tasks that one holds": (deadline_store._HELD, "tasks_leased (bot=? AND <expr><?)"),
     "overdue tasks": (deadline_store._OVERDUE, "tasks_expiring (bot=? AND expires_at<?)"),
     "unclosed questions": (deadline_store._UNCLOSED, "tasks_unclosed (bot=? AND updated_at<?)"),
     "the next due": (deadline_store._NEXT_DUE, "tasks_due (bot=?)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -299,6 +300,49 @@ async def test_it_is_called_away_even_as_its_alarm_rings(clocked: Gateway, turn:
     await turns(turn)
     keeping.cancel()
     assert await ends(keeping)
+
+
+async def test_what_was_begun_is_done_however_often_it_is_called_away(gateway: Gateway) -> None:
+    gateway.world.messenger.script(later(5))
+    task = await gateway.tell()
+    await gateway.settled()
+    gateway.world.clock.advance(6)
+    claiming = gateway.world.store.hold("claim")
+    sweeping = asyncio.create_task(gateway.timekeeper.sweep())
+    await claiming.arrived.wait()
+    for _ in range(3):
+        sweeping.cancel()
+        await turns()
+        assert not sweeping.done()
+    claiming.released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+    await gateway.settled()
+    assert gateway.row(task).state is TaskState.SENT
+
+
+async def test_what_goes_wrong_while_it_is_called_away_is_nobody_s_riddle(gateway: Gateway) -> None:
+    overdue = gateway.world.store.hold("overdue")
+    gateway.world.store.lose("overdue")
+    sweeping = asyncio.create_task(gateway.timekeeper.sweep())
+    await overdue.arrived.wait()
+    sweeping.cancel()
+    overdue.released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+    gc.collect()
+
+
+async def test_a_clock_that_is_put_back_while_it_looks_does_not_keep_it_asleep(clocked: Gateway) -> None:
+    looking = clocked.world.store.hold("next_deadline")
+    async with clocked.keeping_deadlines():
+        await looking.arrived.wait()
+        clocked.world.clock.advance(-600)
+        looking.released.set()
+        await turns()
+        before = clocked.world.store.calls["claim"]
+        await asyncio.sleep(2 * LONGEST_NAP)
+        assert clocked.world.store.calls["claim"] > before
 
 
 async def test_with_nothing_to_do_it_looks_now_and_then(clocked: Gateway) -> None:

@@ -95,7 +95,9 @@ async def test_the_same_update_twice_has_one_effect(gateway: Gateway) -> None:
     before = (dict(gateway.world.store.tasks), len(gateway.world.messenger.calls))
     await gateway.inbox.take(press)
     await gateway.settled()
-    assert (gateway.world.store.tasks, len(gateway.world.messenger.calls)) == before
+    # The button is let go of once more, without a word: whoever took the press first may have died before.
+    said = gateway.world.messenger.of("acknowledge")[-1].text
+    assert (gateway.world.store.tasks, len(gateway.world.messenger.calls) - 1, said) == (*before, "")
 
 
 async def test_a_stranger_s_tap_changes_nothing(gateway: Gateway) -> None:
@@ -541,6 +543,30 @@ async def test_a_reply_is_a_task_that_a_crash_does_not_lose(gateway: Gateway, ch
     first = gateway.world.messenger.last.first
     # The person may have deleted meanwhile what is replied to.
     assert (first.reply_to, first.reply_required) == (sent.message_id, False)
+
+
+async def test_a_question_that_nobody_knows_to_be_asked_is_over_when_its_time_is(gateway: Gateway) -> None:
+    gateway.world.messenger.script(*[UNCLEAR] * 6)
+    task = await gateway.ask(expires_in=3600)
+    for _ in range(8):
+        await gateway.pass_time(60)
+    assert gateway.row(task).state is TaskState.UNKNOWN
+    gateway.world.clock.advance(3600)
+    await gateway.press("Deploy")
+    await gateway.settled()
+    assert gateway.row(task).state is TaskState.UNKNOWN
+    assert gateway.world.messenger.of("acknowledge")[-1].text == "The time to answer this question is over."
+
+
+async def test_a_reply_that_a_crash_prevented_is_sent_by_the_next_process(world: World) -> None:
+    first = world.start()
+    await first.command("start")
+    await first.crash()
+    (reply,) = world.store.tasks.values()
+    second = world.start()
+    await second.pass_time(31)
+    assert second.row(reply).state is TaskState.SENT
+    assert len(second.said()) == 1
 
 
 # Everything else

@@ -163,3 +163,23 @@ async def test_chats_that_are_busy_are_not_looked_through_each_time() -> None:
     assert pacer._most_chats == 10
     await pacer.turn(11, "ci", MESSAGE)
     assert pacer._most_chats >= 20
+
+
+async def test_a_slow_bot_takes_no_more_in_hand_than_it_can_send_in_seconds() -> None:
+    slow = Pacer(1, now)
+    assert slow.room == 5
+    places = [slow.place_for("ci") for _ in range(20)]
+    assert [place.is_kept for place in places].count(True) == 6
+    assert Pacer(0.1, now).room == 1
+
+
+async def test_whoever_gives_up_waiting_leaves_the_line(pacer: Pacer, chats: Iterator[int]) -> None:
+    await used_up(pacer, chats)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await pacer.turn(next(chats), "ci", MESSAGE)
+    assert (pacer.room, pacer._queues) == (IN_ALL, {})
+    begun = now()
+    await pacer.turn(next(chats), "ci", MESSAGE)
+    assert now() - begun < 0.1

@@ -10,10 +10,14 @@ from datetime import timedelta
 
 import pytest
 
+from core.deadlines import BATCH
 from core.drafting import LEASE
+from core.errors import StorageUnavailable
 from core.messages import Chat, Format, Message
 from core.outcomes import UNCLEAR_TRIES
+from core.pacing import Pacer, Urgency
 from core.ports import FormattedText, Migrated, Rejected
+from core.sending import Sender
 from core.submitting import Submission
 from core.tasks import Failure, Task, TaskState
 from core.telling import MessageRequest
@@ -30,7 +34,7 @@ from tests.fakes.messenger import (
     Outcome,
     later,
 )
-from tests.fakes.world import ADA, BEN, CI, GROUP, Gateway, World, turns, until
+from tests.fakes.world import ADA, BEN, CI, GROUP, Gateway, World, key, turns, until
 
 REFUSED = Outcome(done=False, error=Rejected(Failure("telegram_rejected", "No.", 400, "Bad Request: no")))
 LONG = "a" * 10 + "b" * 10 + "c" * 5
@@ -566,22 +570,103 @@ async def test_what_this_process_has_in_hand_is_not_recovered(gateway: Gateway) 
     assert gateway.row(task).state is TaskState.SENT
 
 
-async def test_a_database_that_is_down_after_the_call_leaves_the_task_to_its_lease(
-    gateway: Gateway, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [(DELIVERED, TaskState.SENT), (later(5), TaskState.QUEUED), (NOT_REACHED, TaskState.QUEUED)],
+    ids=["delivered", "told to wait", "not reached"],
+)
+async def test_f14_an_outcome_that_is_known_outlasts_a_database_that_is_down(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, outcome: Outcome, state: TaskState
 ) -> None:
     hang = Hang()
     gateway.world.messenger.script(hang)
     task = await gateway.tell()
     await hang.arrived.wait()
     gateway.world.store.down = True
-    hang.release()
-    await gateway.settled()
+    hang.release(outcome)
+    await asyncio.sleep(100)
     gateway.world.store.down = False
     assert gateway.row(task).state is TaskState.SENDING
-    assert "the database could not be told" in caplog.text
-    await gateway.pass_time(31)
-    assert gateway.row(task).state is TaskState.UNKNOWN
+    await gateway.settled()
+    assert gateway.row(task).state is state
+    assert caplog.text.count("What came of a task could not be stored yet; it is tried again") == 1
     assert len(gateway.said()) == 1
+
+
+async def test_an_outcome_is_stored_once_although_the_answer_of_the_database_was_lost(
+    gateway: Gateway,
+) -> None:
+    hang = Hang()
+    gateway.world.messenger.script(hang)
+    task = await gateway.tell()
+    await hang.arrived.wait()
+    gateway.world.store.lose("amend")
+    hang.release(DELIVERED)
+    await gateway.settled()
+    assert gateway.row(task).state is TaskState.SENT
+    assert gateway.world.store.steps_of(task.id) == ["sending", "sent"]
+
+
+async def test_f14_a_message_whose_commit_got_lost_is_sent_although_its_service_was_told_of_trouble(
+    gateway: Gateway,
+) -> None:
+    gateway.world.store.lose("add")
+    with pytest.raises(StorageUnavailable):
+        await gateway.tell("Hello", idempotency=key("once"))
+    again = await gateway.tell("Hello", idempotency=key("once"), wait=0)
+    assert (again.state, gateway.said()) == (TaskState.SENDING, [])
+    await gateway.pass_time(11)
+    assert (gateway.row(again).state, gateway.said()) == (TaskState.SENT, ["Hello"])
+
+
+async def test_f14_what_was_taken_from_the_queue_by_a_lost_commit_is_sent(gateway: Gateway) -> None:
+    gateway.world.messenger.script(later(5))
+    task = await gateway.tell("Hello")
+    await gateway.settled()
+    gateway.world.store.lose("claim")
+    gateway.world.clock.advance(6)
+    with pytest.raises(StorageUnavailable):
+        await gateway.timekeeper.sweep()
+    assert gateway.row(task).state is TaskState.SENDING
+    await gateway.pass_time(11)
+    assert gateway.row(task).state is TaskState.SENT
+    assert len(gateway.said()) == 2, "The first call was told to wait."
+
+
+async def test_what_a_bug_let_go_of_after_telegram_was_asked_is_not_asked_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Sender, "_delivered", stumble)
+    task = await gateway.tell("Hello")
+    await gateway.settled()
+    monkeypatch.undo()
+    await gateway.pass_time(15)
+    assert (gateway.row(task).state, len(gateway.said())) == (TaskState.SENDING, 1)
+    await gateway.pass_time(20)
+    assert (gateway.row(task).state, len(gateway.said())) == (TaskState.UNKNOWN, 1)
+
+
+async def test_a_question_that_kills_whoever_sends_it_is_given_up(world: World) -> None:
+    task = None
+    for _ in range(UNCLEAR_TRIES + 3):
+        gateway = world.start()
+        world.messenger.script(Hang())
+        if task is None:
+            task = await gateway.ask()
+        else:
+            world.clock.advance(31)
+            await gateway.timekeeper.sweep()
+        await turns()
+        await gateway.crash()
+    gateway = world.start()
+    await gateway.pass_time(31)
+    assert task is not None
+    assert gateway.row(task).state is TaskState.UNKNOWN
+    assert len(gateway.said()) == 1 + UNCLEAR_TRIES
+    await gateway.sender.stop(0)
 
 
 # Edits and deletions
@@ -662,6 +747,30 @@ async def test_a_closing_that_does_not_reach_telegram_is_done_later(gateway: Gat
     assert gateway.world.messenger.last.buttons == ()
 
 
+async def test_closings_that_do_not_succeed_rest_longer_and_longer_and_stand_before_no_other(
+    gateway: Gateway,
+) -> None:
+    stuck = []
+    for _ in range(BATCH + 5):
+        task = await gateway.ask()
+        await gateway.settled()
+        gateway.world.messenger.script(NOT_REACHED, verb="edit")
+        await gateway.press("Deploy")
+        await gateway.settled()
+        stuck.append(task)
+    edits = len(gateway.world.messenger.of("edit"))
+    gateway.world.messenger.script(*[NOT_REACHED] * 10_000, verb="edit")
+    for _ in range(60):
+        await gateway.pass_time(1)
+    assert len(gateway.world.messenger.of("edit")) - edits <= 4 * len(stuck)
+    gateway.world.messenger.forget_script()
+    gateway.world.store.tasks = {stuck[-1].id: gateway.row(stuck[-1]), **gateway.world.store.tasks}
+    for _ in range(12):
+        await gateway.pass_time(60)
+    assert all(gateway.row(task).closed for task in stuck)
+    assert gateway.sender.closer.resting == 0
+
+
 async def test_a_closing_that_telegram_refuses_is_not_repeated(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -719,6 +828,15 @@ async def test_an_acknowledgement_that_did_not_come_through_is_repeated(gateway:
     await gateway.settled()
     calls = gateway.world.messenger.of("acknowledge")
     assert [(call.press_id, call.text, call.popup) for call in calls] == [("press-1", "Thank you!", True)] * 3
+
+
+async def test_an_acknowledgement_that_would_come_too_late_is_not_waited_for(gateway: Gateway) -> None:
+    gateway.world.messenger.script(later(3600), verb="acknowledge")
+    gateway.sender.closer.acknowledge(Notice("press-1", "Thank you!"))
+    begun = asyncio.get_running_loop().time()
+    await gateway.settled()
+    assert asyncio.get_running_loop().time() - begun < 1
+    assert len(gateway.world.messenger.of("acknowledge")) == 1
 
 
 async def test_a_chat_that_was_told_to_wait_gets_nothing_else_meanwhile(gateway: Gateway) -> None:
@@ -942,3 +1060,29 @@ async def test_a_question_with_an_unclear_outcome_says_so_while_it_waits(gateway
     unclear = Failure("outcome_unknown", "Telegram did it, and did not say so in time.")
     assert gateway.row(task).error == unclear
     assert ADA.name not in unclear.detail
+
+
+async def test_t21_who_never_gets_a_turn_goes_back_to_the_queue_and_is_never_unknown(world: World) -> None:
+    gateway, other = world.start(), world.start()
+    gateway.sender.pacer = gateway.sender.closer.pacer = Pacer(2, asyncio.get_running_loop().time)
+    over = asyncio.Event()
+
+    async def flood() -> None:
+        while not over.is_set():
+            await gateway.sender.pacer.turn(BEN.id, "flood", Urgency.QUESTION)
+
+    flooding = [asyncio.create_task(flood()) for _ in range(3)]
+    await asyncio.sleep(5)
+    task = await gateway.tell("Hello")
+    for _ in range(20):
+        await asyncio.sleep(3)
+        world.clock.advance(3)
+        await gateway.timekeeper.sweep()
+        await other.timekeeper.sweep()
+    assert gateway.said() == []
+    assert set(world.store.steps_of(task.id)) == {"sending", "queued"}
+    over.set()
+    await asyncio.gather(*flooding)
+    await other.sender.stop(0)
+    await gateway.pass_time(1)
+    assert (gateway.row(task).state, gateway.said()) == (TaskState.SENT, ["Hello"])
