@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from core.errors import TelegateError
 from infra import setting_table as table
@@ -73,16 +75,41 @@ def command(context: click.Context, port: int, sandbox_port: int) -> None:
 
 
 def _serve_for_real(context: click.Context) -> None:
-    """Become the server, for the real Telegram."""
-    if Settings.from_environment().public_url is None:
+    """Become the server, for the real Telegram, which is told where it is."""
+    settings = Settings.from_environment()
+    if settings.public_url is None:
         raise CannotRun(
             "BOT_TOKEN is set, so this is about the real Telegram, which has to reach the gateway "
             "from outside. Set PUBLIC_URL to its https address, or remove BOT_TOKEN to use the sandbox."
         )
-    from infra.cli import serve, webhook  # noqa: PLC0415 - only when they are wanted
+    from infra.cli import serve  # noqa: PLC0415 - only when it is wanted
 
-    context.invoke(webhook.set_)
-    context.invoke(serve.command)
+    _require_a_start(settings)
+    _point_telegram_here(settings)
+    chosen = context.get_parameter_source("port") is ParameterSource.COMMANDLINE
+    context.invoke(serve.command, port=context.params["port"] if chosen else None)
+
+
+def _require_a_start(settings: Settings) -> None:
+    """Refuse what the server would refuse, before Telegram is told anything."""
+    from infra.policy_file import load_policy  # noqa: PLC0415 - only needed here
+
+    policy = load_policy(settings.permissions_file, settings.person_roles)
+    settings.require_signing_key(services_have_keys=bool(policy.keys))
+
+
+def _point_telegram_here(settings: Settings) -> None:
+    from infra.cli import webhook  # noqa: PLC0415 - only when it is wanted
+
+    registration = webhook.checked_registration(settings)
+    try:
+        state = webhook.register(settings, registration)
+    except webhook.TelegramFailed as error:
+        click.echo(f"The webhook could not be set: {error.message}", err=True)
+        click.echo("The server starts all the same. When that is mended: telegate webhook set", err=True)
+        return
+    for line in webhook.in_words(state, datetime.now(UTC), just_set=True):
+        click.echo(line, err=True)
 
 
 async def _run(port: int, sandbox_port: int, permissions: Path) -> int:

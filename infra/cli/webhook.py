@@ -33,7 +33,7 @@ class _Unusable(click.ClickException):
     exit_code = _USAGE
 
 
-class _TelegramFailed(click.ClickException):
+class TelegramFailed(click.ClickException):
     """Telegram said no, or cannot be reached; exit code 1."""
 
     exit_code = _BROKEN
@@ -54,17 +54,15 @@ def set_(*, as_json: bool) -> None:
     """Point Telegram at PUBLIC_URL/telegram/webhook, and set the command menu.
 
     Can be run again at any time; waiting updates are kept. A self-signed certificate in TLS_CERT_FILE
-    is uploaded, so that Telegram trusts it.
+    is uploaded, so that Telegram trusts it. Deliveries that failed before are told, and are no failure of
+    this command: the server may be about to start.
     """
     settings = _settings()
-    registration = _registration(settings)
-
-    async def action(client: TelegramClient) -> WebhookState:
-        await registration.set(client)
-        await patiently(lambda: client.set_commands(MENU))
-        return await client.webhook_info()
-
-    _tell(_run(settings, action), registration.url, as_json=as_json)
+    registration = checked_registration(settings)
+    state = register(settings, registration)
+    problems = _misplaced(state, registration.url)
+    _print(state, problems, in_words(state, datetime.now(UTC), just_set=True), as_json=as_json)
+    click.get_current_context().exit(_BROKEN if problems else 0)
 
 
 @command.command("info")
@@ -100,11 +98,27 @@ def _settings() -> Settings:
         raise _Unusable(error.detail) from error
 
 
-def _registration(settings: Settings) -> Registration:
+def checked_registration(settings: Settings) -> Registration:
+    """What Telegram has to be told; ends with exit code 2 when the settings do not allow it."""
     try:
         return Registration.of(settings)
     except NotToBeSet as error:
         raise _Unusable(error.detail) from error
+
+
+def register(settings: Settings, registration: Registration) -> WebhookState:
+    """Set the webhook and the command menu, and ask how it does; nothing is told.
+
+    Raises:
+        TelegramFailed: Telegram said no, or cannot be reached.
+    """
+
+    async def action(client: TelegramClient) -> WebhookState:
+        await registration.set(client)
+        await patiently(lambda: client.set_commands(MENU))
+        return await client.webhook_info()
+
+    return _run(settings, action)
 
 
 def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[WebhookState]]) -> WebhookState:
@@ -125,51 +139,60 @@ def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[Webhoo
     except NotToBeSet as error:
         raise _Unusable(error.detail) from error
     except (NotReached, Unclear) as error:
-        raise _TelegramFailed(error.detail) from error
+        raise TelegramFailed(error.detail) from error
     except Rejected as error:
         words = error.failure.description
-        raise _TelegramFailed(f"{error.detail} Telegram's words: {words}") from error
+        raise TelegramFailed(f"{error.detail} Telegram's words: {words}") from error
 
 
 def _tell(state: WebhookState, expected: str | None, *, as_json: bool) -> None:
     now = datetime.now(UTC)
-    problems = _problems(state, expected, now)
-    if as_json:
-        click.echo(json.dumps(_as_json(state, problems), indent=2))
-    else:
-        for line in _in_words(state, now):
-            click.echo(line)
-        for problem in problems:
-            click.echo(problem, err=True)
-    click.get_current_context().exit(_BROKEN if problems else 0)
-
-
-def _problems(state: WebhookState, expected: str | None, now: datetime) -> list[str]:
-    problems = []
-    if not state.url:
-        problems.append("No webhook is set, so no answer reaches the gateway. Run: telegate webhook set")
-    elif expected is not None and state.url != expected:
-        problems.append(
-            f"Telegram posts to {state.url}, but PUBLIC_URL makes it {expected}. If no other program shall "
-            "have this bot's updates, run: telegate webhook set"
-        )
-    elif state.allowed_updates and set(state.allowed_updates) != set(HANDLED_UPDATES):
-        problems.append("Telegram posts other kinds of updates than needed. Run: telegate webhook set")
+    problems = _misplaced(state, expected)
     if state.is_failing(now):
         problems.append(
             f"Deliveries fail, and {_updates(state.pending)}. Telegram says: {state.last_error} "
             "Check that the address is reached from outside."
         )
-    return problems
+    _print(state, problems, in_words(state, now), as_json=as_json)
+    click.get_current_context().exit(_BROKEN if problems else 0)
 
 
-def _in_words(state: WebhookState, now: datetime) -> list[str]:
+def _print(state: WebhookState, problems: list[str], words: list[str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(state, problems), indent=2))
+        return
+    for line in words:
+        click.echo(line)
+    for problem in problems:
+        click.echo(problem, err=True)
+
+
+def _misplaced(state: WebhookState, expected: str | None) -> list[str]:
+    """What is wrong with the webhook itself, whatever came of deliveries."""
+    if not state.url:
+        return ["No webhook is set, so no answer reaches the gateway. Run: telegate webhook set"]
+    if expected is not None and state.url != expected:
+        ours = f"Telegram posts to {state.url}, but PUBLIC_URL makes it {expected}."
+        return [f"{ours} If no other program shall have this bot's updates, run: telegate webhook set"]
+    if state.allowed_updates and set(state.allowed_updates) != set(HANDLED_UPDATES):
+        return ["Telegram posts other kinds of updates than needed. Run: telegate webhook set"]
+    return []
+
+
+def in_words(state: WebhookState, now: datetime, *, just_set: bool = False) -> list[str]:
+    """Where Telegram posts to, and what came of it.
+
+    Args:
+        state: what Telegram says.
+        now: the time.
+        just_set: whether deliveries that fail belong here, because they are from before.
+    """
     if not state.url:
         return []
     certificate = ", with the certificate that was uploaded" if state.own_certificate else ""
     lines = [f"Telegram posts to {state.url}{certificate}.", f"{_updates(state.pending).capitalize()}."]
     age = state.error_age(now)
-    if age is not None and not state.is_failing(now):
+    if age is not None and (just_set or not state.is_failing(now)):
         lines.append(f"The last delivery that failed was {_duration(age)} ago ({state.last_error}).")
     return lines
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -341,3 +341,66 @@ async def test_serve_starts_the_same_server(gate: Gate, folder: Path) -> None:
     finally:
         await server.stop()
     server.check_log()
+
+
+# dev, with a bot of one's own
+
+
+async def start_dev(folder: Path, settings: Mapping[str, str]) -> Server:
+    """`telegate dev` as a process, with these settings."""
+    server = Server(folder, dict(settings))
+    with (folder / "server.log").open("wb") as log:
+        server.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infra", "dev"),
+            cwd=folder,
+            env=environment(settings),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    return server
+
+
+@in_module_loop
+async def test_dev_with_a_bot_token_sets_the_webhook_and_serves(gate: Gate, folder: Path) -> None:
+    server = await start_dev(folder, server_settings(folder, gate.sandbox.api_url, {}))
+    try:
+        await server.until_answered("/readyz", 200)
+        webhook = gate.sandbox.updates.webhook
+        assert webhook is not None
+        assert webhook.url == f"{server.address}/telegram/webhook"
+        assert f"Telegram posts to {webhook.url}." in server.log
+    finally:
+        await server.stop()
+        await gate.set_webhook()
+    server.check_log()
+
+
+@in_module_loop
+async def test_dev_serves_even_when_telegram_cannot_be_told_where(folder: Path) -> None:
+    server = await start_dev(folder, server_settings(folder, "http://127.0.0.1:9", {}))
+    try:
+        await server.until_answered("/healthz", 200)
+    finally:
+        await server.stop()
+    assert "The webhook could not be set: Telegram cannot be reached." in server.log
+    assert "telegate webhook set" in server.log
+    server.check_log()
+
+
+CANNOT_SERVE: list[tuple[dict[str, str], str]] = [
+    ({"JWT_SECRET": ""}, "JWT_SECRET is missing"),
+    ({"PUBLIC_URL": ""}, "Set PUBLIC_URL"),
+    ({"PUBLIC_URL": "http://127.0.0.1:8080", "TELEGRAM_API_URL": ""}, "https addresses only"),
+    ({"PERMISSIONS_FILE": "none.yaml"}, "none.yaml"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "word"), CANNOT_SERVE)
+@in_module_loop
+async def test_dev_tells_telegram_nothing_when_the_server_could_not_start(
+    gate: Gate, folder: Path, wrong: dict[str, str], word: str
+) -> None:
+    calls = len(gate.sandbox.calls.of("setWebhook"))
+    settings = {**server_settings(folder, gate.sandbox.api_url, {}), **wrong}
+    assert word in told(await asyncio.to_thread(telegate, folder, "dev", **settings), 2)
+    assert len(gate.sandbox.calls.of("setWebhook")) == calls

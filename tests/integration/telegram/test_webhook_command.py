@@ -112,6 +112,30 @@ async def test_an_old_error_is_no_complaint_and_a_new_one_with_waiting_updates_i
     assert words in now.err
 
 
+async def test_deliveries_that_failed_before_are_told_by_set_and_do_not_make_it_fail(tmp_path: Path) -> None:
+    words = "Connection refused"
+    failing = state(last_error_date=int(time.time()) - 185, last_error_message=words, pending_update_count=3)
+    done = answer(200, {"ok": True, "result": True})
+    async with serve(*(done, done, answer(200, failing)) * 2) as server:
+        ended = await webhook("set", tmp_path, at(server.url))
+        as_json = await webhook("set --json", tmp_path, at(server.url))
+    assert (ended.code, ended.err) == (0, "")
+    assert "3 updates wait." in ended.out
+    assert f"The last delivery that failed was 3 minutes ago ({words})." in ended.out
+    assert as_json.code == 0
+    told = json.loads(as_json.out)
+    assert (told["ok"], told["problems"], told["last_error"]) == (True, [], words)
+
+
+async def test_set_fails_when_the_webhook_is_somebody_else_s_right_after(tmp_path: Path) -> None:
+    done = answer(200, {"ok": True, "result": True})
+    elsewhere = answer(200, state(url="https://elsewhere.example/hook"))
+    async with serve(done, done, elsewhere) as server:
+        ended = await webhook("set", tmp_path, at(server.url))
+    assert ended.code == 1
+    assert "https://elsewhere.example/hook" in ended.err
+
+
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
