@@ -21,12 +21,14 @@ class DotenvFile:
         values: the settings that could be read.
         lines: the line on which each of them stands, counted from 1.
         problems: one sentence per line that could not be read, without its value.
+        unread: the settings on those lines: they are given, although nobody knows as what.
     """
 
     path: Path
     values: Mapping[str, str] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 def read_dotenv(path: Path) -> DotenvFile:
@@ -49,11 +51,13 @@ def _parse(path: Path, text: str) -> DotenvFile:
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
     problems: list[str] = []
+    unread: set[str] = set()
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             assignment = _read_line(line)
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
+            unread.update(_name(line))
             continue
         if assignment is None:
             continue
@@ -61,7 +65,12 @@ def _parse(path: Path, text: str) -> DotenvFile:
         if name in lines:
             problems.append(f"{path}, line {number}: sets {name} again (first on line {lines[name]}).")
         values[name], lines[name] = value, number
-    return DotenvFile(path, values, lines, tuple(problems))
+    return DotenvFile(path, values, lines, tuple(problems), frozenset(unread))
+
+
+def _name(line: str) -> tuple[str, ...]:
+    match = _ASSIGNMENT.fullmatch(line.strip())
+    return () if match is None else (match["name"],)
 
 
 def _read_line(line: str) -> tuple[str, str] | None:
@@ -71,7 +80,10 @@ def _read_line(line: str) -> tuple[str, str] | None:
     match = _ASSIGNMENT.fullmatch(line)
     if match is None:
         raise ValueError("is neither a comment nor NAME=value.")
-    return match["name"], _read_value(match["value"])
+    try:
+        return match["name"], _read_value(match["value"])
+    except ValueError as error:
+        raise ValueError(f"{match['name']} {error}") from None
 
 
 def _read_value(raw: str) -> str:

@@ -22,6 +22,7 @@ __all__ = ["Secret", "Settings", "SettingsError", "SettingsSource", "TlsFiles", 
 T = TypeVar("T")
 
 _LONGEST_VALUE_FILE = 65_536
+_ALIKE = 0.75
 _PLATFORM_MARKS = ("DYNO", "RENDER", "RAILWAY_PROJECT_ID", "FLY_APP_NAME")
 
 
@@ -84,18 +85,18 @@ class SettingsSource:
 
     def read(self, setting: table.Setting[T]) -> T:
         """The value of one setting, or its default; a problem is noted for `finish`."""
-        text = self._text(setting)
+        text, origin = self._text(setting)
         if text is None:
             text = setting.default
         if text is None:
-            if setting.required and not self._is_noted(setting.name):
+            if setting.required and not self._is_noted(setting):
                 self.problems.append(f"{setting.name} is missing. Set it: {setting.meaning}")
             # A missing value without default is None by its type, or `finish` will raise.
             return cast("T", None)
         try:
             return setting.parse(text.strip())
         except ValueError as error:
-            self.problems.append(f"{setting.name} {error}")
+            self.problems.append(f"{setting.name} {origin}{error}")
             return cast("T", None)
 
     def is_set(self, setting: table.Setting[T]) -> bool:
@@ -108,12 +109,19 @@ class SettingsSource:
         return sorted({name for _, layer in self._layers for name, value in layer.items() if value.strip()})
 
     def finish(self) -> None:
-        """Raise `SettingsError` when anything was wrong."""
-        if self.problems:
-            raise SettingsError(self.problems)
+        """Raise `SettingsError` when anything was wrong.
 
-    def _text(self, setting: table.Setting[T]) -> str | None:
-        """The text from the first layer that names the setting: a layer is never mixed with the next."""
+        A name that is no setting stands in the list, too: it may be why another one is missing.
+        """
+        if self.problems:
+            raise SettingsError([*self.problems, *unknown_names(self.dotenv)])
+
+    def _text(self, setting: table.Setting[T]) -> tuple[str | None, str]:
+        """The text from the first layer that names the setting: a layer is never mixed with the next.
+
+        Returns:
+            The text, and where it stands when that is a file of its own, in words for a message.
+        """
         twin = setting.file_name
         for place, layer in self._layers:
             direct = layer.get(setting.name)
@@ -122,17 +130,19 @@ class SettingsSource:
                 self.problems.append(
                     f"{setting.name} and {twin} are both set in {place}. Keep one of the two."
                 )
-                return None
+                return None, ""
             if pointer and twin is not None:
-                return self._read_file(twin, Path(pointer).expanduser())
+                path = Path(pointer).expanduser()
+                return self._read_file(twin, path), f"(in {path}, which {twin} names) "
             if direct is not None or pointer is not None:
-                return direct if direct is not None and direct.strip() else None
-        return None
+                return (direct if direct is not None and direct.strip() else None), ""
+        return None, ""
 
     def _read_file(self, name: str, path: Path) -> str | None:
         try:
             with path.open("rb") as file:
-                text = file.read(_LONGEST_VALUE_FILE + 1).decode()
+                # Editors of other systems write a mark before the text, which would become part of a secret.
+                text = file.read(_LONGEST_VALUE_FILE + 1).decode("utf-8-sig")
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             self.problems.append(f"{name} names {path}, which cannot be read ({reason}).")
@@ -146,8 +156,13 @@ class SettingsSource:
             return None
         return text
 
-    def _is_noted(self, name: str) -> bool:
-        return any(problem.startswith((f"{name} ", f"{name}_FILE ")) for problem in self.problems)
+    def _is_noted(self, setting: table.Setting[T]) -> bool:
+        """Whether something was told already about a value that is given, or about its line in `.env`."""
+        names = (setting.name, f"{setting.name}_FILE")
+        given = self.dotenv.unread.intersection(names)
+        return bool(given) or any(
+            problem.startswith(f"{name} ") for name in names for problem in self.problems
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +199,7 @@ class Settings:
         log_level: `debug`, `info`, `warning` or `error`.
         durability: `until_redeploy` when the database is on a disk that a deploy throws away.
         warnings: sentences to be logged at start.
+        mistyped: those of them about names in `.env` that are no settings.
     """
 
     bot_token: Secret
@@ -213,6 +229,7 @@ class Settings:
     log_level: str
     durability: Literal["durable", "until_redeploy"]
     warnings: tuple[str, ...]
+    mistyped: tuple[str, ...]
 
     @classmethod
     def from_environment(
@@ -319,6 +336,7 @@ def _build(cls: type[Settings], source: SettingsSource) -> Settings:
         log_level=read(table.LOG_LEVEL),
         durability=durability,
         warnings=tuple(_warnings(source, database, durability)),
+        mistyped=tuple(unknown_names(source.dotenv)),
     )
     source.finish()
     return settings
@@ -364,12 +382,12 @@ def _warnings(source: SettingsSource, database: Path | PostgresAddress, durabili
     if durability == "until_redeploy":
         yield (
             "DATABASE_URL names a file on a disk that the platform throws away with every deploy; open "
-            " questions will be lost. Attach a volume, and name a file on it."
+            "questions will be lost. Attach a volume, and name a file on it."
         )
     if source.read(table.WEBHOOK_HEAL) and not source.is_set(table.PUBLIC_URL):
         yield "WEBHOOK_HEAL has no effect without PUBLIC_URL: nobody knows where the webhook should point."
     yield from _without_effect(source)
-    yield from _unknown_names(source.dotenv)
+    yield from unknown_names(source.dotenv)
 
 
 def _without_effect(source: SettingsSource) -> Iterable[str]:
@@ -379,12 +397,16 @@ def _without_effect(source: SettingsSource) -> Iterable[str]:
         yield f"{name} has no effect in this version."
 
 
-def _unknown_names(dotenv: DotenvFile) -> Iterable[str]:
-    """Names in `.env` that are no settings: most often a typing mistake."""
-    known = {name for setting in table.TABLE for name in (setting.name, setting.file_name)}
+def unknown_names(dotenv: DotenvFile) -> Iterable[str]:
+    """Names in `.env` that are no settings, most often by a typing mistake: one sentence for each."""
+    known = {name for setting in table.TABLE for name in (setting.name, setting.file_name) if name}
     for name, line in dotenv.lines.items():
         if name not in known and not name.startswith(table.DELIVERY_SECRET_PREFIX):
-            yield f"{dotenv.path}, line {line}: {name} is not a setting of Telegate, and is ignored."
+            from difflib import get_close_matches  # noqa: PLC0415 - only where somebody has mistyped
+
+            near = get_close_matches(name, known, 1, _ALIKE)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            yield f"{dotenv.path}, line {line}: {name} is not a setting of Telegate, and is ignored.{meant}"
 
 
 def _durability(

@@ -21,7 +21,7 @@ from click.core import ParameterSource
 
 from core.errors import TelegateError
 from infra import setting_table as table
-from infra.settings import Settings, SettingsSource
+from infra.settings import Settings, SettingsSource, unknown_names
 
 SERVICE = "demo"
 ROLE = "approver"
@@ -71,7 +71,12 @@ def command(context: click.Context, port: int, sandbox_port: int) -> None:
     if source.is_set(table.BOT_TOKEN):
         _serve_for_real(context)
         return
-    sys.exit(asyncio.run(_run(port, sandbox_port, source.read(table.PERMISSIONS_FILE))))
+    permissions = source.read(table.PERMISSIONS_FILE)
+    # A line of .env that cannot be read may be the one with the bot's token.
+    source.finish()
+    for mistyped in unknown_names(source.dotenv):
+        click.echo(mistyped, err=True)
+    sys.exit(asyncio.run(_run(port, sandbox_port, permissions)))
 
 
 def _serve_for_real(context: click.Context) -> None:

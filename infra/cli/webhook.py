@@ -93,9 +93,13 @@ def delete(*, as_json: bool) -> None:
 
 def _settings() -> Settings:
     try:
-        return Settings.from_environment()
+        settings = Settings.from_environment()
     except SettingsError as error:
         raise _Unusable(error.detail) from error
+    # The other warnings are about the server, which tells them when it starts.
+    for mistyped in settings.mistyped:
+        click.echo(mistyped, err=True)
+    return settings
 
 
 def checked_registration(settings: Settings) -> Registration:

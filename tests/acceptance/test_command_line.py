@@ -404,3 +404,9 @@ async def test_dev_tells_telegram_nothing_when_the_server_could_not_start(
     settings = {**server_settings(folder, gate.sandbox.api_url, {}), **wrong}
     assert word in told(await asyncio.to_thread(telegate, folder, "dev", **settings), 2)
     assert len(gate.sandbox.calls.of("setWebhook")) == calls
+
+
+def test_dev_does_not_take_the_sandbox_when_the_line_with_the_token_cannot_be_read(folder: Path) -> None:
+    (folder / ".env").write_text(f"BOT_TOKEN='{BOT_TOKEN}\n")
+    text = told(telegate(folder, "dev"), 2)
+    assert ".env, line 1: BOT_TOKEN has a quote that is not closed" in text

@@ -392,6 +392,19 @@ def test_every_value_can_come_from_a_file_without_its_last_newline(tmp_path: Pat
     assert found.bot_token.reveal() == TOKEN
 
 
+def test_a_byte_order_mark_in_a_file_is_no_part_of_the_value(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" + JWT_SECRET.encode() + b"\r\n")
+    found = settings(JWT_SECRET="", JWT_SECRET_FILE=str(tmp_path / "secret"))
+    assert found.jwt_secrets == (Secret(JWT_SECRET),)
+
+
+def test_a_value_from_a_file_that_is_wrong_is_told_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("canary")
+    (told,) = problems(JWT_SECRET="", JWT_SECRET_FILE=str(tmp_path / "secret"))
+    assert told.startswith(f"JWT_SECRET (in {tmp_path / 'secret'}, which JWT_SECRET_FILE names) is too short")
+    assert "canary" not in told
+
+
 def test_a_variable_and_its_file_twin_contradict_each_other(tmp_path: Path) -> None:
     (told,) = problems(BOT_TOKEN_FILE=str(tmp_path / "x"))
     assert told == "BOT_TOKEN and BOT_TOKEN_FILE are both set in the environment. Keep one of the two."
@@ -464,8 +477,29 @@ def test_a_name_in_dotenv_that_is_no_setting_is_warned_about(dotenv: Callable[[s
     path = dotenv("BOT_TOKN=1\nDELIVERY_SECRET_CI=x\n")
     assert settings(path).warnings == (
         "DELIVERY_SECRET_CI has no effect in this version.",
-        f"{path}, line 1: BOT_TOKN is not a setting of Telegate, and is ignored.",
+        f"{path}, line 1: BOT_TOKN is not a setting of Telegate, and is ignored. Did you mean BOT_TOKEN?",
     )
+
+
+def test_a_name_that_is_no_setting_is_told_with_what_is_missing(dotenv: Callable[[str], Path]) -> None:
+    path = dotenv("BOT_TOKN=canary\nEDITOR=vi\n")
+    missing, mistyped, other = problems(path, BOT_TOKEN="")
+    assert missing.startswith("BOT_TOKEN is missing. ")
+    assert mistyped == (
+        f"{path}, line 1: BOT_TOKN is not a setting of Telegate, and is ignored. Did you mean BOT_TOKEN?"
+    )
+    assert other == f"{path}, line 2: EDITOR is not a setting of Telegate, and is ignored."
+
+
+@pytest.mark.parametrize("name", ["BOT_TOKEN", "BOT_TOKEN_FILE"])
+def test_a_setting_whose_line_cannot_be_read_is_not_called_missing(
+    dotenv: Callable[[str], Path], name: str
+) -> None:
+    path = dotenv(f"{name}='canary\n")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"JWT_SECRET": JWT_SECRET}, path)
+    (told,) = caught.value.problems
+    assert told.startswith(f"{path}, line 1: {name} has a quote that is not closed")
 
 
 def test_a_dotenv_file_that_cannot_be_read_is_a_problem_and_a_missing_one_is_not(tmp_path: Path) -> None:

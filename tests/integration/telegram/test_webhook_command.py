@@ -208,6 +208,16 @@ async def test_settings_that_cannot_work_are_refused_before_telegram_is_asked(
     assert complaint in ended.err
 
 
+async def test_a_name_in_dotenv_that_is_no_setting_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PUBLIC_ULR={PUBLIC}\n")
+    settings = at("http://127.0.0.1:9")
+    del settings["PUBLIC_URL"]
+    ended = await webhook("set", tmp_path, settings)
+    assert ended.code == 2
+    assert "PUBLIC_ULR is not a setting of Telegate, and is ignored. Did you mean PUBLIC_URL?" in ended.err
+    assert "PUBLIC_URL is missing" in ended.err
+
+
 async def test_http_is_accepted_for_a_sandbox_on_this_machine(tmp_path: Path) -> None:
     async with Sandbox.start() as sandbox:
         settings = at(sandbox.api_url, sandbox.token, PUBLIC_URL="http://127.0.0.1:8080")
