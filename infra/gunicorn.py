@@ -16,10 +16,11 @@ from core.errors import TelegateError
 from infra.logs import configure_logging
 from infra.policy_file import PolicyFile
 from infra.server import BACKLOG
-from infra.settings import Settings, SettingsError, TlsFiles
+from infra.starting import prepare
 from infra.worker import BAD_START, GunicornLogger, tell_bad_start
 
 if TYPE_CHECKING:
+    from infra.settings import Settings
     from infra.tls import ReloadingTls
     from infra.worker import GatewayWorker
 
@@ -28,26 +29,18 @@ _log = logging.getLogger("telegate.settings")
 
 
 def _start() -> tuple[Settings, ReloadingTls | None]:
-    """Read settings, policy and certificate, set the log up; end the process when one of them is wrong."""
+    """Read settings, policy and certificate; end the process, with all problems told, when one is wrong."""
     try:
-        chosen = Settings.from_environment()
-        configure_logging(log_format=chosen.log_format, level=chosen.log_level, secrets=chosen.secrets)
-        for warning in chosen.warnings:
-            _log.warning(warning, extra={"action": "settings_warning"})
-        PolicyFile.opened(chosen.permissions_file, chosen.person_roles)
-        return chosen, None if chosen.tls is None else _load_tls(chosen.tls)
+        return prepare(_begin_log)
     except TelegateError as error:
         tell_bad_start(error)
         sys.exit(BAD_START)
 
 
-def _load_tls(files: TlsFiles) -> ReloadingTls:
-    from infra.tls import ReloadingTls, TlsError  # noqa: PLC0415 - only with TLS
-
-    try:
-        return ReloadingTls(files.certificate, files.key)
-    except TlsError as error:
-        raise SettingsError([f"TLS_CERT_FILE and TLS_KEY_FILE cannot be used. {error.detail}"]) from error
+def _begin_log(chosen: Settings) -> None:
+    configure_logging(log_format=chosen.log_format, level=chosen.log_level, secrets=chosen.secrets)
+    for warning in chosen.warnings:
+        _log.warning(warning, extra={"action": "settings_warning"})
 
 
 def _memory_folder() -> str | None:

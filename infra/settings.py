@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from core.errors import TelegateError
@@ -20,6 +20,15 @@ from infra.secret import Secret
 __all__ = ["Secret", "Settings", "SettingsError", "SettingsSource", "TlsFiles", "TokenIssuer"]
 
 T = TypeVar("T")
+
+HOW_TO_SIGN: Final = (
+    "Set JWT_SECRET to at least 32 random bytes, or give a service a key (telegate keys new), or name an "
+    "issuer of tokens (JWT_JWKS_URL and JWT_ISSUER)."
+)
+NO_KEY_AT_ALL: Final = (
+    "JWT_SECRET is missing, and no service in the policy has a key: no token could be accepted. "
+    + HOW_TO_SIGN
+)
 
 _LONGEST_VALUE_FILE = 65_536
 _ALIKE = 0.75
@@ -100,9 +109,17 @@ class SettingsSource:
             return cast("T", None)
 
     def is_set(self, setting: table.Setting[T]) -> bool:
-        """Whether a value was given, directly or by a file."""
+        """Whether a value was given, directly or by a file; as for `_text`, the first layer counts."""
         names = [name for name in (setting.name, setting.file_name) if name is not None]
-        return any(layer.get(name, "").strip() for _, layer in self._layers for name in names)
+        for _, layer in self._layers:
+            if found := [layer[name] for name in names if name in layer]:
+                return any(value.strip() for value in found)
+        return False
+
+    def is_given(self, *settings: table.Setting[Any]) -> bool:
+        """Whether a value was given for one of them, be it on a line of `.env` that cannot be read."""
+        names = {name for setting in settings for name in (setting.name, setting.file_name)}
+        return any(map(self.is_set, settings)) or not names.isdisjoint(self.dotenv.unread)
 
     def names(self) -> list[str]:
         """Every variable that is set, in the environment or in `.env`."""
@@ -158,11 +175,10 @@ class SettingsSource:
 
     def _is_noted(self, setting: table.Setting[T]) -> bool:
         """Whether something was told already about a value that is given, or about its line in `.env`."""
-        names = (setting.name, f"{setting.name}_FILE")
-        given = self.dotenv.unread.intersection(names)
-        return bool(given) or any(
-            problem.startswith(f"{name} ") for name in names for problem in self.problems
-        )
+        if not self.dotenv.unread.isdisjoint((setting.name, setting.file_name)):
+            return True
+        beginnings = (f"{setting.name} ", f"{setting.name}_FILE ")
+        return any(problem.startswith(beginnings) for problem in self.problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,12 +297,7 @@ class Settings:
         """
         if self.jwt_secrets or services_have_keys or self.jwt_issuer is not None:
             return
-        problem = (
-            "JWT_SECRET is missing, and no service in the policy has a key: no token could be accepted. "
-            "Set JWT_SECRET to at least 32 random bytes, or give a service a key (telegate keys new), or "
-            "name an issuer of tokens (JWT_JWKS_URL and JWT_ISSUER)."
-        )
-        raise SettingsError([problem])
+        raise SettingsError([NO_KEY_AT_ALL])
 
 
 def derive_webhook_secret(bot_token: Secret) -> Secret:

@@ -81,7 +81,10 @@ def command(context: click.Context, port: int, sandbox_port: int) -> None:
 
 def _serve_for_real(context: click.Context) -> None:
     """Become the server, for the real Telegram, which is told where it is."""
-    settings = Settings.from_environment()
+    from infra.starting import prepare  # noqa: PLC0415 - only when it is wanted
+
+    # Telegram is told nothing when the server could not start.
+    settings, _ = prepare(lambda _settings: None)
     if settings.public_url is None:
         raise CannotRun(
             "BOT_TOKEN is set, so this is about the real Telegram, which has to reach the gateway "
@@ -89,18 +92,9 @@ def _serve_for_real(context: click.Context) -> None:
         )
     from infra.cli import serve  # noqa: PLC0415 - only when it is wanted
 
-    _require_a_start(settings)
     _point_telegram_here(settings)
     chosen = context.get_parameter_source("port") is ParameterSource.COMMANDLINE
     context.invoke(serve.command, port=context.params["port"] if chosen else None)
-
-
-def _require_a_start(settings: Settings) -> None:
-    """Refuse what the server would refuse, before Telegram is told anything."""
-    from infra.policy_file import load_policy  # noqa: PLC0415 - only needed here
-
-    policy = load_policy(settings.permissions_file, settings.person_roles)
-    settings.require_signing_key(services_have_keys=bool(policy.keys))
 
 
 def _point_telegram_here(settings: Settings) -> None:

@@ -125,10 +125,63 @@ def test_the_procfile_s_release_names_commands_that_exist() -> None:
 
 
 def test_serve_with_broken_settings_ends_with_code_3(tmp_path: Path) -> None:
-    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN="nonsense")
+    (tmp_path / "permissions.yaml").symlink_to(ROOT / "permissions.yaml")
+    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN="nonsense", JWT_SECRET=ENOUGH["JWT_SECRET"])
     assert shown.returncode == 3
     assert "Telegate cannot start. One setting is missing or wrong:" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_start_with_nothing_tells_all_that_is_missing_at_once(tmp_path: Path) -> None:
+    shown = telegate("serve", cwd=tmp_path)
+    assert shown.returncode == 3
+    assert "Telegate cannot start. 2 settings are missing or wrong:" in shown.stderr
+    assert "* BOT_TOKEN is missing." in shown.stderr
+    assert "* JWT_SECRET is missing; it is needed unless a service in the policy has a key." in shown.stderr
+    assert "The policy cannot be used, either:" in shown.stderr
+    assert "permissions.yaml:1:1: The file cannot be read (no such file or directory)." in shown.stderr
+
+
+def test_policy_signing_key_and_certificate_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "permissions.yaml").write_text("version: 1\nservice_rolls: {}\n")
+    files = {"TLS_CERT_FILE": "none.pem", "TLS_KEY_FILE": "none.pem"}
+    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN=ENOUGH["BOT_TOKEN"], **files)
+    assert shown.returncode == 3
+    for words in ("* JWT_SECRET is missing", "* TLS_CERT_FILE and TLS_KEY_FILE cannot", "service_rolls"):
+        assert words in shown.stderr
+
+
+def test_a_name_that_is_no_setting_is_told_with_the_signing_key_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "permissions.yaml").write_text("version: 1\n")
+    (tmp_path / ".env").write_text("JWT_SECRT=canary\n")
+    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN=ENOUGH["BOT_TOKEN"])
+    assert shown.returncode == 3
+    assert "JWT_SECRET is missing, and no service in the policy has a key" in shown.stderr
+    assert "Did you mean JWT_SECRET?" in shown.stderr.partition("cannot start")[2]
+    assert "canary" not in shown.stderr
+
+
+def test_what_the_environment_switches_off_is_missing_whatever_dotenv_says(tmp_path: Path) -> None:
+    (tmp_path / "permissions.yaml").write_text("version: 1\n")
+    names = ("BOT_TOKEN", "JWT_SECRET")
+    (tmp_path / ".env").write_text("".join(f"{name}={ENOUGH[name]}\n" for name in names))
+    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN="", JWT_SECRET="")
+    assert shown.returncode == 3
+    for name in names:
+        assert f"* {name} is missing" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"JWT_SECRET": "short"}, {"JWT_ISSUER": "https://issuer.example.com"}],
+    ids=["a wrong one", "half an issuer"],
+)
+def test_a_signing_key_that_is_wrong_is_not_called_missing(tmp_path: Path, given: dict[str, str]) -> None:
+    (tmp_path / "permissions.yaml").write_text("version: 1\n")
+    shown = telegate("serve", cwd=tmp_path, BOT_TOKEN=ENOUGH["BOT_TOKEN"], **given)
+    assert shown.returncode == 3
+    assert "One setting is missing or wrong:" in shown.stderr
+    assert "JWT_SECRET is missing" not in shown.stderr
 
 
 def test_a_secret_never_reaches_the_process_list() -> None:

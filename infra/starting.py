@@ -1,0 +1,82 @@
+"""What a server needs to start, looked at whole: settings, policy, a key for tokens, and the certificate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from core.errors import TelegateError
+from infra import setting_table as table
+from infra.policy_file import PolicyFile, PolicyFileError
+from infra.settings import HOW_TO_SIGN, NO_KEY_AT_ALL, Settings, SettingsError, SettingsSource, unknown_names
+
+if TYPE_CHECKING:
+    from infra.tls import ReloadingTls
+
+
+class StartRefused(TelegateError):
+    """A server cannot start as it is set up; the text names everything that is wrong."""
+
+
+def prepare(hear: Callable[[Settings], None]) -> tuple[Settings, ReloadingTls | None]:
+    """Read all that a start needs; what depends on a wrong setting is left out, and nothing is guessed.
+
+    Args:
+        hear: called with the settings as soon as they are known to be good, before anything else is read.
+
+    Raises:
+        StartRefused: with every problem at once.
+    """
+    source = SettingsSource.open(os.environ)
+    unknown, problems, settings = list(unknown_names(source.dotenv)), [], None
+    try:
+        settings = Settings.from_environment()
+        hear(settings)
+    except SettingsError as error:
+        problems += [problem for problem in error.problems if problem not in unknown]
+    policy, refusal = _policy(source)
+    problems += _without_key(source, policy)
+    tls, useless = _tls(source)
+    problems += useless
+    if settings is None or problems or refusal is not None:
+        raise StartRefused("\n\n".join(_in_words([*problems, *unknown] if problems else [], refusal)))
+    return settings, tls
+
+
+def _policy(source: SettingsSource) -> tuple[PolicyFile | None, PolicyFileError | None]:
+    # A problem with either setting is told with the others; a policy can be judged without people.
+    path, people = source.read(table.PERMISSIONS_FILE), source.read(table.PERSON_ROLES)
+    try:
+        return PolicyFile.opened(path, people or {}), None
+    except PolicyFileError as error:
+        return None, error
+
+
+def _without_key(source: SettingsSource, policy: PolicyFile | None) -> Iterable[str]:
+    """That no token could be accepted, unless something was given, however wrong it may be."""
+    if source.is_given(table.JWT_SECRET, table.JWT_JWKS_URL, table.JWT_ISSUER):
+        return
+    if policy is None:
+        yield f"JWT_SECRET is missing; it is needed unless a service in the policy has a key. {HOW_TO_SIGN}"
+    elif not policy.current.keys:
+        yield NO_KEY_AT_ALL
+
+
+def _tls(source: SettingsSource) -> tuple[ReloadingTls | None, list[str]]:
+    certificate, key = source.read(table.TLS_CERT_FILE), source.read(table.TLS_KEY_FILE)
+    if certificate is None or key is None:
+        return None, []
+    from infra.tls import ReloadingTls, TlsError  # noqa: PLC0415 - only with TLS
+
+    try:
+        return ReloadingTls(certificate, key), []
+    except TlsError as error:
+        return None, [f"TLS_CERT_FILE and TLS_KEY_FILE cannot be used. {error.detail}"]
+
+
+def _in_words(problems: list[str], refusal: PolicyFileError | None) -> Iterable[str]:
+    if problems:
+        yield SettingsError(problems).detail
+    if refusal is not None:
+        yield f"The policy cannot be used, either:\n\n{refusal.detail}" if problems else refusal.detail
