@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.systemd import listen_fds  # type: ignore[import-untyped]  # gunicorn brings no types
+
 from core.errors import TelegateError
 from infra.logs import configure_logging
 from infra.policy_file import PolicyFile
 from infra.server import BACKLOG
-from infra.starting import prepare
+from infra.starting import prepare, require_address
 from infra.worker import BAD_START, GunicornLogger, tell_bad_start
 
 if TYPE_CHECKING:
@@ -70,6 +72,20 @@ control_socket_disable = True
 proc_name = "telegate"
 certfile = None if _chosen.tls is None else str(_chosen.tls.certificate)
 keyfile = None if _chosen.tls is None else str(_chosen.tls.key)
+
+
+def on_starting(server: Any) -> None:
+    """Refuse an address that cannot be had, in words (gunicorn's hook, before it listens there itself)."""
+    handed_over = server.LISTENERS or server.master_pid or listen_fds(unset_environment=False)
+    if handed_over or server.cfg.reuse_port:
+        return
+    try:
+        for address in server.cfg.address:
+            if isinstance(address, tuple):
+                require_address(*address)
+    except TelegateError as error:
+        tell_bad_start(error)
+        sys.exit(BAD_START)
 
 
 def pre_fork(server: Any, worker: GatewayWorker) -> None:

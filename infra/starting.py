@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,9 @@ from infra.settings import HOW_TO_SIGN, NO_KEY_AT_ALL, Settings, SettingsError, 
 
 if TYPE_CHECKING:
     from infra.tls import ReloadingTls
+
+_TRIES = 5
+_PAUSE = 0.5
 
 
 class StartRefused(TelegateError):
@@ -80,3 +86,43 @@ def _in_words(problems: list[str], refusal: PolicyFileError | None) -> Iterable[
         yield SettingsError(problems).detail
     if refusal is not None:
         yield f"The policy cannot be used, either:\n\n{refusal.detail}" if problems else refusal.detail
+
+
+def require_address(host: str, port: int, pause: Callable[[float], None] = time.sleep) -> None:
+    """Look whether a server could listen there; one that stops just now is given two seconds to let go.
+
+    Args:
+        host: an address or a name, without brackets.
+        port: 0 means any.
+        pause: sleeps for so many seconds.
+
+    Raises:
+        StartRefused: it could not.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            _bind_once(host, port)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if not (taken and left):
+                raise StartRefused(_no_address(host, port, error)) from error
+            pause(_PAUSE)
+        else:
+            return
+
+
+def _bind_once(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As the server does: connections of the one before, which linger for a minute, are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def _no_address(host: str, port: int, error: OSError) -> str:
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    reason = (error.strerror or type(error).__name__).lower()
+    if error.errno == errno.EADDRINUSE:
+        mend = "Another program listens there, most likely another server: stop it, or choose another PORT."
+    else:
+        mend = "Set BIND_ADDRESS to an address of this machine, and PORT to one that the server may use."
+    return f"The server cannot listen on {place} ({reason}). {mend}"

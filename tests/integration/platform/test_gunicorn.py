@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StorageUnavailable
+from infra.starting import require_address
 from infra.worker import GatewayWorker
 from tests.integration.platform.servers import ENOUGH, LIMIT, Gunicorn, Start
 
@@ -115,6 +116,48 @@ def test_broken_settings_end_the_start_with_one_block_and_code_3(start: Start) -
     assert "Telegate cannot start. 2 settings are missing or wrong:" in text
     assert text.count("BOT_TOKEN") == text.count("PORT ") == 1
     assert "Traceback" not in text
+
+
+def test_a_port_in_use_ends_the_start_with_one_block_and_code_3(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        server = start(PORT=str(port))
+        assert server.exit_code() == 3
+    text = "\n".join(server.lines)
+    assert text.count(f"cannot listen on 127.0.0.1:{port} (address already in use). Another program") == 1
+    assert "choose another PORT" in text
+    for words in ("Connection in use", "Errno", "Traceback"):
+        assert words not in text
+
+
+def test_an_address_of_another_machine_is_told_by_the_name_of_its_setting(start: Start) -> None:
+    server = start(BIND_ADDRESS="192.0.2.1", PORT="8080")
+    assert server.exit_code() == 3
+    assert any("cannot listen on 192.0.2.1:8080" in line for line in server.lines)
+    assert any("Set BIND_ADDRESS to an address of this machine" in line for line in server.lines)
+
+
+def test_a_server_that_stops_just_now_may_let_go_of_the_port() -> None:
+    other = socket.create_server(("127.0.0.1", 0))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        other.close()
+
+    require_address("127.0.0.1", other.getsockname()[1], pause)
+    assert len(pauses) == 1
+
+
+def test_a_connection_that_lingers_after_a_stop_does_not_keep_the_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        host, port = other.getsockname()
+        client = socket.create_connection((host, port))
+        served, _ = other.accept()
+    # The side that closes first is the one whose connection lingers.
+    served.close()
+    client.close()
+    require_address(host, port, pause=lambda _: pytest.fail("The port should be free at once."))
 
 
 def test_a_start_that_the_application_refuses_ends_with_one_block_and_code_3(start: Start) -> None:
