@@ -17,6 +17,12 @@ Examples:
 """
 
 
+class PairNotWritten(click.ClickException):
+    """The certificate and its key could not be written; exit code 2."""
+
+    exit_code = 2
+
+
 @click.group("cert", epilog=_EPILOG)
 def command() -> None:
     """Make a self-signed certificate for the webhook.
@@ -52,7 +58,10 @@ def new(host: str, out: Path, days: int, *, force: bool) -> None:
         _write(key, texts[1], 0o600)
         _write(certificate, texts[0], 0o644)
     except OSError as error:
-        raise click.FileError(str(error.filename or out), error.strerror) from error
+        reason = (error.strerror or type(error).__name__).lower()
+        raise PairNotWritten(
+            f"{out.absolute()} cannot be written to ({reason}). Choose another --out."
+        ) from error
     click.echo(_next_steps(host, certificate, key))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -89,6 +91,7 @@ def migrate(path: Path) -> tuple[int, ...]:
         StoreRefused: it cannot be done; the text tells why and what to do.
     """
     make_folder(path)
+    _make_private(path)
     return _with_file(path, _migrate)
 
 
@@ -101,6 +104,18 @@ def schema_state(path: Path) -> SchemaState:
     if not path.exists():
         return SchemaState(0)
     return _with_file(path, _find_state)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner alone, if there is none: whoever reads it could forge buttons.
+
+    SQLite gives what it writes beside it (-wal, -shm) the same mode. A file that exists is not opened here:
+    closing it again would take the locks of this process's other connections away
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    # What keeps it from being made, SQLite meets again right after this, and it is told then.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _with_file(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:

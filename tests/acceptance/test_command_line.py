@@ -16,6 +16,7 @@ import pytest
 from tests.acceptance.gateway import (
     BOT_TOKEN,
     JWT_SECRET,
+    ROOT,
     UPDATES,
     Gate,
     Server,
@@ -246,8 +247,10 @@ def test_migrate_makes_the_database_once_and_does_no_harm_twice(folder: Path) ->
     told(telegate(folder, "migrate", "--dry-run", DATABASE_URL=database, **SETTINGS), 0)
     assert not (folder / "own.db").exists()
     told(telegate(folder, "migrate", DATABASE_URL=database, **SETTINGS), 0)
-    assert (folder / "own.db").exists()
+    assert (folder / "own.db").stat().st_mode & 0o777 == 0o600, "Whoever reads it could forge buttons."
+    (folder / "own.db").chmod(0o640)
     told(telegate(folder, "migrate", DATABASE_URL=database, **SETTINGS), 0)
+    assert (folder / "own.db").stat().st_mode & 0o777 == 0o640, "What the operator chose stays."
 
 
 @in_module_loop
@@ -267,6 +270,25 @@ def test_a_certificate_is_not_replaced_unless_it_must_be(folder: Path) -> None:
     assert (folder / "key.pem").read_bytes() == before
     told(telegate(folder, *arguments, "--force"), 0)
     assert (folder / "key.pem").read_bytes() != before
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_by_its_name(folder: Path) -> None:
+    out = folder / "permissions.yaml" / "below"
+    commands = [
+        ("cert", "new", "--host", "bot.example.com", "--out", str(out)),
+        ("keys", "new", "--service", "ci", "--out", str(out)),
+    ]
+    for done in side_by_side(folder, commands):
+        text = told(done, 2)
+        assert f"{out}" in text
+        assert "cannot be written" in text
+        assert "--out." in text
+
+
+def test_git_leaves_the_keys_of_a_checkout_alone() -> None:
+    for name in ("key.pem", "certificate.pem", "ci-1.private.pem", "data/telegate.db"):
+        done = subprocess.run(("git", "check-ignore", "-q", name), cwd=ROOT, check=False)
+        assert done.returncode == 0, name
 
 
 # keys
