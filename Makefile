@@ -99,7 +99,7 @@ env:
 
 .PHONY: run
 run: env ## the gateway with its sandbox
-	@$(BIN)/python -m infra dev
+	@$(BIN)/python -m infra dev $(ARGS)
 
 .PHONY: test
 test: check lock audit chromium

@@ -28,6 +28,8 @@ ROLE = "approver"
 SANDBOX_TOKEN = "110201543:sandbox-token-of-a-bot-that-does-not-exist"  # noqa: S105 - the sandbox's own
 LONGEST_WAIT = 600
 
+_PORT = click.IntRange(1, 65_535)
+
 _TOKEN_LIFETIME = 24 * 3600
 _READY_WITHIN = 30.0
 _STOP_WITHIN = 15.0
@@ -62,8 +64,8 @@ class CannotRun(TelegateError):
 
 
 @click.command(name="dev", epilog=_EXAMPLES)
-@click.option("--port", default=8080, show_default=True, help="Where the gateway listens.")
-@click.option("--sandbox-port", default=8081, show_default=True, help="Where the chat page is.")
+@click.option("--port", type=_PORT, default=8080, show_default=True, help="Where the gateway listens.")
+@click.option("--sandbox-port", type=_PORT, default=8081, show_default=True, help="Where the chat page is.")
 @click.pass_context
 def command(context: click.Context, port: int, sandbox_port: int) -> None:
     """Run the gateway and the sandbox, and print what to do next."""
@@ -125,7 +127,7 @@ async def _run(port: int, sandbox_port: int, permissions: Path) -> int:
     except OSError as error:
         raise CannotRun(
             f"The sandbox cannot listen on port {sandbox_port} ({error.strerror}). "
-            "Choose another with --sandbox-port."
+            "Choose another with --sandbox-port (make run ARGS='--sandbox-port 9001')."
         ) from error
 
 
@@ -212,7 +214,7 @@ class Trial:
         except OSError as error:
             raise CannotRun(
                 f"The gateway cannot listen on port {self.settings.port} ({error.strerror}). "
-                "Choose another with --port."
+                "Choose another with --port (make run ARGS='--port 9000')."
             ) from error
         probe.close()
         await probe.wait_closed()

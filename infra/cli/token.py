@@ -28,6 +28,7 @@ from infra.tokens.issuer import Issuer
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _FILE = click.option(
     "--file", "file", type=click.Path(path_type=Path), help="Policy, instead of PERMISSIONS_FILE."
 )
@@ -255,9 +256,16 @@ def _signed(
 def _lifetime(asked: int | None, longest: int, what: str) -> int:
     if asked is not None and asked > longest:
         raise TokenImpossible(
-            f"the longest lifetime for {what} is {longest} s, and {asked} s were asked for."
+            f"the longest lifetime for {what} is {_span(longest)}; asked for: {_span(asked)}."
         )
     return asked or longest
+
+
+def _span(seconds: int) -> str:
+    """So many seconds in the largest unit that needs no fraction."""
+    length, unit = next((each, unit) for each, unit in _UNITS if seconds % each == 0)
+    count = seconds // length
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def _print_token(token: str, report: TokenReport, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from tests.acceptance.gateway import (
     server_settings,
 )
 from tests.acceptance.policies import POLICY
+from tests.ports import reserved_port
 
 in_module_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -432,3 +434,28 @@ def test_dev_does_not_take_the_sandbox_when_the_line_with_the_token_cannot_be_re
     (folder / ".env").write_text(f"BOT_TOKEN='{BOT_TOKEN}\n")
     text = told(telegate(folder, "dev"), 2)
     assert ".env, line 1: BOT_TOKEN has a quote that is not closed" in text
+
+
+def test_a_port_that_cannot_be_is_told_in_words(folder: Path) -> None:
+    commands = [("dev", option, "99999") for option in ("--port", "--sandbox-port")]
+    for (_, option, _), done in zip(commands, side_by_side(folder, commands), strict=True):
+        assert option in told(done, 2)
+
+
+def test_a_busy_port_is_told_with_what_to_do_under_make_too(folder: Path) -> None:
+    (folder / "permissions.yaml").write_text((ROOT / "permissions.yaml").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        free = str(reserved_port())
+        gateway = telegate(folder, "dev", "--port", port, "--sandbox-port", free)
+        sandbox = telegate(folder, "dev", "--port", free, "--sandbox-port", port)
+        make = subprocess.run(
+            ("make", "-n", "run", f"ARGS=--sandbox-port {port}"),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "make run ARGS='--sandbox-port 9001'" in told(sandbox, 2)
+    assert "-m infra dev --sandbox-port" in make.stdout
+    assert "make run ARGS='--port 9000'" in told(gateway, 2)

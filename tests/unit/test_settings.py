@@ -365,7 +365,7 @@ def test_three_slashes_are_relative_and_four_are_absolute(value: str, path: Path
 def test_sqlite_on_a_platforms_own_disk_lasts_until_the_next_deploy(tmp_path: Path) -> None:
     found = settings(DYNO="web.1", DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
     assert found.durability == "until_redeploy"
-    assert "Attach a volume" in found.warnings[0]
+    assert "open questions will be lost. Attach a volume" in found.warnings[0]
 
 
 def test_sqlite_on_a_mounted_volume_is_durable() -> None:
