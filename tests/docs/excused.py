@@ -18,5 +18,7 @@ EXCUSED: Final = {
     "dokku config:set telegate BOT_TOKEN=… PUBLIC_URL=https://bot.example.com JWT_SECRET=… "
     "TRUSTED_PROXIES=1 DATABASE_URL=sqlite:////data/telegate.db": _NETWORK,
     "dokku domains:set telegate bot.example.com": _NETWORK,
+    "dokku run telegate telegate webhook info": _NETWORK,
+    "heroku run telegate webhook info": _NETWORK,
     "uv sync --frozen": "It downloads packages; `make env` does the same with the development tools.",
 }
