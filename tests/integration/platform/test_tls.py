@@ -312,8 +312,8 @@ def test_cert_new_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "replace", fail)
     shown = CliRunner().invoke(main, ["cert", "new", "--host", "x.example.com", "--out", str(tmp_path)])
-    assert shown.exit_code == 1
-    assert "No space left on device" in shown.stderr
+    assert shown.exit_code == 2
+    assert f"{tmp_path} cannot be written to (no space left on device)." in shown.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,5 +323,5 @@ def test_cert_new_says_what_it_cannot_do(tmp_path: Path) -> None:
     assert wrong_host.stderr.startswith('Error: "no host" is neither')
     (tmp_path / "file").write_text("")
     no_folder = cert_new("--host", "x.example.com", "--out", str(tmp_path / "file" / "below"))
-    assert no_folder.returncode == 1
+    assert no_folder.returncode == 2
     assert "Traceback" not in no_folder.stderr
