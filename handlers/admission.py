@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from core.errors import MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
+from core.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
 from core.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
 from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
 
@@ -77,11 +77,23 @@ def authorize(request: web.Request) -> None:
         services.allowances.take(principal.service, rate)
 
 
+def refuse_expectations(request: web.Request) -> None:
+    """Refuse an `Expect` that is not understood."""
+    if "Expect" in request.headers and not is_continue(request):
+        raise Malformed("This Expect is not understood; leave it out, or send Expect: 100-continue.")
+
+
+def is_continue(request: web.Request) -> bool:
+    """Whether the client waits for a word before it sends the body."""
+    return request.headers.get("Expect", "").lower() == "100-continue"
+
+
 CHECKS: Final[tuple[Callable[[web.Request], Awaitable[None] | None], ...]] = (
     refuse_unknown_paths,
     require_tls,
     authenticate,
     authorize,
+    refuse_expectations,
 )
 """In the order in which the contract tells refusals; one that has to wait gives back what to wait for."""
 

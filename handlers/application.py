@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+from handlers.admission import is_continue
 from handlers.events import WRITING, abandon_slow_readers
 from handlers.keys import SERVICES, Services
 from handlers.middlewares import MIDDLEWARES
@@ -24,7 +25,18 @@ def build_application(services: Services) -> web.Application:
     app.on_shutdown.append(abandon_slow_readers)
     for route in ROUTES:
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler)
+            app.router.add_get(route.path, route.handler, expect_handler=_continue)
         else:
-            app.router.add_route(route.method, route.path, route.handler)
+            app.router.add_route(route.method, route.path, route.handler, expect_handler=_continue)
     return app
+
+
+async def _continue(request: web.Request) -> None:
+    """Ask for the body of whoever wants to be asked (RFC 9110, section 10.1.1).
+
+    aiohttp's own would refuse other expectations here, outside of every middleware.
+    """
+    if request.version >= HttpVersion11 and is_continue(request):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What is counted is the answer, which has not begun.
+        request.writer.output_size = 0

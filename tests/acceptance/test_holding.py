@@ -103,6 +103,22 @@ async def test_wait_zero_does_not_hold(gate: Gate, service: Service) -> None:
         (await service.ask(question(gate.person()), prefer="wait=0")).task(202)
 
 
+async def test_a_comma_within_quotes_separates_nothing(gate: Gate, service: Service) -> None:
+    response = await service.send(message(gate.person()), prefer='foo="a,wait=0", wait=20')
+    assert response.status == 200
+    assert applied(response.headers["Preference-Applied"])["wait"] == "20"
+
+
+async def test_a_wait_of_any_length_is_a_long_one(gate: Gate, service: Service) -> None:
+    waits = [
+        applied(
+            (await service.send(message(gate.person()), prefer=f"wait={wait}")).headers["Preference-Applied"]
+        )
+        for wait in ("86400", "9" * 500)
+    ]
+    assert waits[0] == waits[1] != {}
+
+
 @pytest.mark.parametrize(
     "prefer", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=1e3", "wait=٣"]
 )

@@ -243,6 +243,49 @@ UNREADABLE = {
 }
 
 
+HALF = {
+    "a lone surrogate": b'{"chat": 815, "text": "\\ud800"}',
+    "a lone surrogate behind a backslash": b'{"chat": 815, "text": "\\\\\\uD800"}',
+    "a pair and a lone surrogate": b'{"chat": 815, "text": "\\ud83d\\ude00\\ude00"}',
+    "two in the wrong order": b'{"chat": 815, "text": "\\ude00\\ud83d"}',
+    "a lone surrogate in metadata": b'{"chat": 815, "text": "a", "metadata": {"k": "\\udc00"}}',
+    "a lone surrogate in a name": b'{"chat": 815, "text": "a", "\\ud800": 1}',
+}
+
+
+@pytest.mark.parametrize("what", HALF)
+async def test_half_a_character_is_malformed_and_its_place_is_told(
+    gate: Gate, service: Service, what: str
+) -> None:
+    response = await service.call("POST", "/v1/messages", raw=HALF[what])
+    assert "is half a character" in response.problem("malformed")["detail"]
+
+
+async def test_whole_characters_and_backslashes_are_no_halves(gate: Gate, service: Service) -> None:
+    ada = gate.person()
+    raw = b'{"chat": %d, "text": "\\ud83d\\ude00 \\\\ud800"}' % ada.id
+    (await service.call("POST", "/v1/messages", raw=raw)).task(200)
+    assert (await gate.next_message(ada)).text == "\U0001f600 \\ud800"
+
+
+async def test_a_byte_order_mark_is_named(gate: Gate, service: Service) -> None:
+    response = await service.call("POST", "/v1/messages", raw=b"\xef\xbb\xbf{}")
+    assert "byte order mark" in response.problem("malformed")["detail"]
+
+
+async def test_an_expectation_that_is_not_understood_is_refused_like_everything_else(
+    gate: Gate, service: Service
+) -> None:
+    ada = gate.person()
+    refused = await service.send(message(ada), headers={"Expect": "miracles"})
+    assert "100-continue" in refused.problem("malformed")["detail"]
+    (await service.send(message(ada), headers={"Expect": "100-Continue"})).task(200)
+    without_token = await service.call(
+        "GET", "/v1/me", headers={"Expect": "miracles", "Authorization": "Bearer nonsense"}
+    )
+    without_token.problem("unauthenticated")
+
+
 @pytest.mark.parametrize("what", UNREADABLE)
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/questions", "/enqueue_command"])
 async def test_f35_a_body_that_cannot_be_read_is_malformed(
@@ -258,9 +301,6 @@ UNUSABLE = {
     "a number": b"42",
     "null": b"null",
     "a NUL in a text": b'{"chat": 815, "text": "a\\u0000b"}',
-    "a lone surrogate": b'{"chat": 815, "text": "\\ud800"}',
-    "a lone surrogate in metadata": b'{"chat": 815, "text": "a", "metadata": {"k": "\\udc00"}}',
-    "a lone surrogate in a name": b'{"chat": 815, "text": "a", "\\ud800": 1}',
     "a number of 100,000 digits": b'{"text": "a", "chat": ' + b"9" * 100_000 + b"}",
     "a number beyond all": b'{"text": "a", "chat": 1e400}',
     "a fraction": b'{"text": "a", "chat": 815.0}',
