@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from core.drafting import LEASE
 from core.errors import StorageUnavailable
-from core.outcomes import over
+from core.outcomes import Outcomes, over
 from core.ports import SENDING_GRACE, Clock, DeadlineStore, TaskStore
 from core.sending import Sender
 from core.tasks import Change, Failure, Lease, Task, TaskState
@@ -128,7 +128,7 @@ class Timekeeper:
 
         def judge(task: Task) -> Change | None:
             nonlocal is_due
-            change = _end_of(task, now)
+            change = _end_of(task, now, self.sender.outcomes)
             is_due = change is not None
             return change
 
@@ -180,7 +180,7 @@ async def _uninterrupted(work: Coroutine[object, object, T]) -> T:
     return running.result()
 
 
-def _end_of(task: Task, now: datetime) -> Change | None:
+def _end_of(task: Task, now: datetime, outcomes: Outcomes) -> Change | None:
     if task.expires_at > now:
         return None
     if task.state is TaskState.SENDING and task.expires_at <= now - SENDING_GRACE:
@@ -189,7 +189,7 @@ def _end_of(task: Task, now: datetime) -> Change | None:
     if task.state is TaskState.ASKED:
         return Change.to_state(task.expired(now))
     if task.state is TaskState.QUEUED:
-        return Change.to_state(task.failed(now, task.error or _NEVER_SENT))
+        return Change.to_state(outcomes.failed(task, now, task.error or _NEVER_SENT))
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
@@ -18,6 +18,7 @@ from core.errands import Errands
 from core.errors import StorageUnavailable
 from core.figures import Counts
 from core.ports import NotReached, TaskStore, Unclear, Waker
+from core.rendering import parts_of, standing_text
 from core.tasks import DECIDED_STATES, LOST, Change, Failure, Lease, Task, TaskKind, TaskState
 
 T = TypeVar("T")
@@ -89,9 +90,17 @@ class Outcomes:
         doubt = task.error if task.in_doubt else None
 
         def judge(current: Task, now: datetime) -> Task:
-            return current.failed(now, failure) if doubt is None else current.unknown(now, doubt)
+            return self.failed(current, now, failure) if doubt is None else current.unknown(now, doubt)
 
         await self.settle(task, judge)
+
+    def failed(self, task: Task, now: datetime, failure: Failure) -> Task:
+        """It has failed; when some of its parts stand in the chat already, its error tells so."""
+        if not task.message_ids:
+            return task.failed(now, failure)
+        parts = parts_of(task, self.closer.formatter, self.drafter.identity.keys[-1])
+        detail = f"{failure.detail} {standing_text(task, len(parts))}"
+        return task.failed(now, replace(failure, detail=detail))
 
     async def unclear(self, task: Task, error: Unclear) -> None:
         """Telegram may have done it: what may be repeated is, a few times."""
@@ -134,7 +143,7 @@ class Outcomes:
 
         def judge(current: Task, now: datetime) -> Task:
             if not_before >= current.expires_at:
-                return current.failed(now, failure or _NO_TURN)
+                return self.failed(current, now, failure or _NO_TURN)
             return current.queued_again(now, failure, not_before, attempts)
 
         await self.settle(task, judge)

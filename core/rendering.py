@@ -73,6 +73,20 @@ def misfit_text(needed: int, there: int) -> str:
     )
 
 
+def standing_text(task: Task, needed: int) -> str:
+    """How much of a task that failed stands in the chat, and what takes it away.
+
+    Args:
+        task: with at least one message in the chat.
+        needed: how many messages it has in all.
+    """
+    there = len(task.message_ids)
+    which = "first of its" if there == 1 else f"first {there} of its"
+    stands, it = ("stands", "it") if there == 1 else ("stand", "them")
+    away = "" if task.is_question else f"; DELETE /v1/messages/{task.id} takes {it} away"
+    return f"The {which} {needed} parts {stands} in the chat{away}."
+
+
 def closing_part(task: Task, formatter: Formatter) -> Part:
     """What the last part of a question says when it is over: the question, the outcome, no buttons."""
     message = task.question.message

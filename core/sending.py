@@ -48,6 +48,7 @@ _PAUSED = Failure(
     "Telegram asks for fewer calls, and to wait before anything else is sent here. It is sent afterwards.",
 )
 _IN_A_CIRCLE = Failure("telegram_rejected", "Telegram sends what is meant for this group in a circle.")
+_NEVER_SENT = Failure("telegram_rejected", "The message was never sent, or not as a whole.")
 _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
 
 
@@ -401,16 +402,20 @@ class Sender:
         await self.outcomes.settle(task, lambda current, now: current.sent(now))
 
     async def _message_of(self, task: Task) -> Task | None:
-        """The message that an edit or a deletion is about; None when that has to wait, or never came."""
+        """The message that an edit or a deletion is about; None when that has to wait, or cannot be."""
         message = await self.store.find(task.of or "")
-        if message is not None and message.state is TaskState.SENT:
+        if message is not None and (message.state is TaskState.SENT or _can_go(message, task)):
             return message
         if message is not None and not message.final:
             await self.outcomes.again(task, _NOT_SENT_YET, pause=1.0, attempts=task.attempts)
             return None
-        never = Failure("telegram_rejected", "The message was never sent, so nothing can be done to it.")
-        await self.outcomes.settle(task, lambda current, now: current.failed(now, never))
+        await self.outcomes.settle(task, lambda current, now: current.failed(now, _NEVER_SENT))
         return None
+
+
+def _can_go(message: Task, task: Task) -> bool:
+    """Whether a message that did not come as a whole has parts in the chat that this task takes away."""
+    return message.final and bool(message.message_ids) and isinstance(task.content, Deletion)
 
 
 _LOOK_AGAIN = timedelta(seconds=1)

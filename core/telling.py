@@ -84,7 +84,7 @@ class Telling:
         Raises:
             NotFound: this service has no such message.
             Invalid: the new text needs more or fewer Telegram messages than the old one.
-            AlreadyFinal: the message was never sent.
+            AlreadyFinal: the message was never sent, or not as a whole.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
         message = await self._message(message_id, EDIT, submission)
@@ -102,14 +102,15 @@ class Telling:
 
         Raises:
             NotFound: this service has no such message.
-            AlreadyFinal: the message was never sent.
+            AlreadyFinal: no part of the message is known to be in the chat.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
         message = await self._message(message_id, DELETE, submission)
         repeated = await self.desk.repeated(submission)
         if repeated is not None:
             return repeated
-        _require_sent(message)
+        if not message.message_ids:
+            _require_sent(message)
         return await self._correct(message, Deletion(), submission)
 
     async def _message(self, message_id: str, endpoint: str, submission: Submission) -> Task:
@@ -132,7 +133,11 @@ class Telling:
 
 
 def _require_sent(message: Task) -> None:
-    if message.final and message.state is not TaskState.SENT:
-        raise AlreadyFinal(
-            f"This message is {message.state}: it is not known to be in the chat.", task=message
-        )
+    if not message.final or message.state is TaskState.SENT:
+        return
+    why = (
+        f"This message is {message.state}, and not known to be all in the chat; delete it, and send another."
+        if message.message_ids
+        else f"This message is {message.state}: it is not known to be in the chat."
+    )
+    raise AlreadyFinal(why, task=message)

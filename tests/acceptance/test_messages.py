@@ -283,6 +283,27 @@ async def test_a_message_that_failed_cannot_be_corrected(
     (await service.call(method, f"/v1/messages/{failed['id']}", body)).problem("already_final")
 
 
+async def test_what_stands_of_a_message_that_failed_half_way_can_be_deleted(
+    gate: Gate, service: Service
+) -> None:
+    ada = gate.person()
+    # The answer to the first part comes when the fault is lifted; the second part is refused.
+    with gate.sandbox.fault("drip", method="sendMessage", chat=ada.id, seconds=60):
+        sending = service.sending(message(ada, "word " * 2000))
+        await gate.next_message(ada)
+        gate.sandbox.fault(
+            "error", method="sendMessage", chat=ada.id, status=400, description="CHAT_RESTRICTED"
+        )
+    task = (await sending).problem("telegram_rejected")["task"]
+    path = f"/v1/messages/{task['id']}"
+    assert (task["state"], len(task["message_ids"])) == ("failed", 1)
+    assert f"The first of its 3 parts stands in the chat; DELETE {path}" in task["error"]["detail"]
+    (await service.call("PATCH", path, {"text": "?"})).problem("already_final")
+    deletion = (await service.call("DELETE", path)).task(200)
+    assert (deletion["kind"], deletion["state"], deletion["of"]) == ("deletion", "sent", task["id"])
+    assert gate.sandbox.chat(ada.id).messages == []
+
+
 async def test_a_patch_says_all_that_is_wrong_with_its_body(gate: Gate, service: Service) -> None:
     task = await sent_task(service, message(gate.person()))
     body = {"text": "", "format": "rtf", "buttons": [[{"text": "x"}]], "silent": True}

@@ -292,6 +292,63 @@ async def test_a_long_message_goes_on_where_it_was_interrupted(gateway: Gateway)
 
 
 @pytest.mark.usefixtures("short_messages")
+async def test_a_message_that_fails_half_way_says_how_much_of_it_stands(gateway: Gateway) -> None:
+    gateway.world.messenger.script(DELIVERED, REFUSED, DELIVERED, DELIVERED, BLOCKED)
+    told = []
+    for _ in range(2):
+        row = await gateway.tell(LONG, wait=25)
+        assert row.error is not None
+        told.append((len(row.message_ids), row.error.code, row.error.detail))
+    delete = f"DELETE /v1/messages/{row.id} takes them away."
+    assert told[0][:2] == (1, "telegram_rejected")
+    assert told[0][2].startswith("No. The first of its 3 parts stands in the chat; DELETE /v1/messages/tsk_")
+    person = "This person has blocked the bot."
+    stands = f"{person} The first 2 of its 3 parts stand in the chat; {delete}"
+    assert told[1] == (2, "recipient_unreachable", stands)
+
+
+@pytest.mark.usefixtures("short_messages")
+async def test_a_message_that_expires_half_way_says_how_much_of_it_stands(gateway: Gateway) -> None:
+    gateway.world.messenger.script(DELIVERED, *[later(40)] * 2)
+    task = await gateway.tell(LONG, expires_in=60)
+    await gateway.settled()
+    for _ in range(8):
+        await gateway.pass_time(10)
+    row = gateway.row(task)
+    assert row.error is not None
+    assert (row.state, row.error.code) == (TaskState.FAILED, "telegram_unavailable")
+    assert "The first of its 3 parts stands in the chat" in row.error.detail
+
+
+@pytest.mark.usefixtures("short_messages")
+async def test_a_question_that_fails_half_way_says_how_much_of_it_stands(gateway: Gateway) -> None:
+    gateway.world.messenger.script(DELIVERED, REFUSED)
+    task = await gateway.ask(LONG)
+    await gateway.settled()
+    error = gateway.row(task).error
+    assert error is not None
+    assert error.detail == "No. The first of its 3 parts stands in the chat."
+
+
+@pytest.mark.usefixtures("short_messages")
+async def test_a_waiting_deletion_takes_away_what_stands_of_a_message_that_then_failed(
+    gateway: Gateway,
+) -> None:
+    gateway.world.messenger.script(DELIVERED, NOT_REACHED, REFUSED)
+    message = await gateway.tell(LONG)
+    deletion = await gateway.telling.delete(message.id, Submission(CI))
+    edit = await gateway.correct(message, LONG)
+    await gateway.settled()
+    for _ in range(5):
+        await gateway.pass_time(1)
+    assert gateway.row(message).state is TaskState.FAILED
+    assert gateway.row(deletion).state is TaskState.SENT
+    assert [shown.now for shown in gateway.world.messenger.chat.values()] == [None]
+    row = gateway.row(edit)
+    assert (row.state, row.error and row.error.code) == (TaskState.FAILED, "telegram_rejected")
+
+
+@pytest.mark.usefixtures("short_messages")
 async def test_only_the_last_part_of_a_long_question_is_closed(gateway: Gateway) -> None:
     await gateway.ask(LONG)
     await gateway.settled()

@@ -10,7 +10,7 @@ from core.submitting import Submission
 from core.tasks import TaskKind, TaskState
 from core.telling import MessageRequest
 from tests.fakes.formatter import PlainFormatter
-from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang, Outcome
+from tests.fakes.messenger import BLOCKED, DELIVERED, UNCLEAR, UNCLEAR_LOST, Hang, Outcome
 from tests.fakes.world import ADA, BILLING, CI, GROUP, NARROW_CI, Gateway, key
 
 LINKS = ((LinkButton("Log", "https://ci.example/1"),),)
@@ -151,3 +151,25 @@ async def test_a_message_that_is_not_known_to_be_there_cannot_be_corrected(
     with pytest.raises(AlreadyFinal, match=f"This message is {state}") as caught:
         await gateway.correct(message, "Bye")
     assert caught.value.task == message
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(BLOCKED, "failed"), (UNCLEAR_LOST, "unknown")])
+async def test_what_stands_of_a_message_can_be_deleted_but_not_edited(
+    gateway: Gateway, outcome: Outcome, state: str
+) -> None:
+    gateway.world.formatter = gateway.sender.formatter = PlainFormatter(limit=10)
+    gateway.world.messenger.script(DELIVERED, outcome)
+    message = await gateway.tell("a" * 10 + "b" * 10, wait=25)
+    assert (message.state, len(message.message_ids)) == (state, 1)
+    gateway.world.messenger.forget_script()
+    with pytest.raises(
+        AlreadyFinal, match=f"This message is {state}, and not known to be all in the chat"
+    ) as caught:
+        await gateway.correct(message, "Bye")
+    assert caught.value.task == message
+    # A chat that could not be reached is left alone for a while.
+    await gateway.pass_time(600)
+    deletion = await gateway.telling.delete(message.id, Submission(CI, 25))
+    assert (deletion.state, deletion.error) == (TaskState.SENT, None)
+    assert gateway.world.messenger.last.now is None
+    assert gateway.row(message) == message
