@@ -11,7 +11,7 @@ from core.messages import Format
 from core.ports import FormattedText
 from infra.telegram.html_text import read_html
 from infra.telegram.markdown_text import read_markdown
-from infra.telegram.marked_text import BLANK, MarkedText
+from infra.telegram.marked_text import BLANK, UNSEEN, MarkedText
 from infra.telegram.splitting import LONGEST_TEXT, split
 
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
@@ -54,6 +54,6 @@ def _parts(text: str, markup: Format, reserve: int) -> tuple[FormattedText, ...]
     if markup is Format.PLAIN and len(text) <= LONGEST_TEXT - reserve:
         # Most texts: there is nothing to read in them, and nothing to cut.
         shown = text.strip(BLANK)
-        return (FormattedText(shown),) if shown else ()
+        return (FormattedText(shown),) if shown.strip(UNSEEN) else ()
     marked = _READERS[markup](text).trimmed()
     return tuple(part.for_telegram() for part in split(marked, reserve))

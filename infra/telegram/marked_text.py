@@ -18,6 +18,10 @@ _QUOTES = frozenset({"blockquote", "expandable_blockquote"})
 BLANK: Final = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
 """Characters that are not shown, and that Telegram takes away around a text."""
 
+_SPACES = "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
+UNSEEN: Final = BLANK + _SPACES
+"""What alone shows nothing, so that Telegram refuses it; around something else, it keeps Unicode's spaces."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -65,6 +69,11 @@ class MarkedText:
             if span.start < end and span.end > start
         )
         return MarkedText(text, tuple(span for span in spans if text[span.start : span.end].strip(BLANK)))
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether a reader would see an empty message; Telegram refuses it."""
+        return not self.text.strip(UNSEEN)
 
     def trimmed(self) -> MarkedText:
         """Without the blanks around it, which Telegram takes away: in front, up to the first formatting."""

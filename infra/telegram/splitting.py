@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from infra.telegram.marked_text import MarkedText
+from infra.telegram.marked_text import UNSEEN, MarkedText
 
 LONGEST_TEXT: Final = 4096
 """Characters in one message. Source: https://core.telegram.org/bots/api#sendmessage."""
@@ -31,14 +31,20 @@ def split(marked: MarkedText, reserve: int = 0) -> Iterator[MarkedText]:
     """Cut a text into messages of at most 4,096 characters and 100 pieces of formatting.
 
     Args:
-        marked: trimmed, not empty.
+        marked: trimmed.
         reserve: characters to keep free in the last message.
+
+    Yields:
+        Messages that show something, each of them trimmed; none when nothing is to be seen.
     """
+    if len(marked.text) > LONGEST_TEXT - reserve:
+        # What is kept free counts in the last message that is sent, so no blank one may come behind it.
+        marked = marked.piece(0, len(marked.text.rstrip(UNSEEN)))
     begin = 0
     while begin < len(marked.text):
         end, after = _cut(marked.text, begin, begin + _room(marked, begin, reserve))
         part = marked.piece(begin, end).trimmed()
-        if part.text:
+        if not part.shows_nothing:
             yield part
         begin = after
 

@@ -304,6 +304,30 @@ async def test_what_stands_of_a_message_that_failed_half_way_can_be_deleted(
     assert gate.sandbox.chat(ada.id).messages == []
 
 
+@pytest.mark.parametrize(
+    ("style", "text"), [("plain", "\u00a0"), ("html", "<b>&#160;</b>"), ("markdown", "# &nbsp;")]
+)
+async def test_a_text_that_shows_nothing_is_refused(
+    gate: Gate, service: Service, style: str, text: str
+) -> None:
+    ada = gate.person()
+    task = await sent_task(service, message(ada))
+    blank = {"text": text, "format": style}
+    assert (await service.send(message(ada, **blank))).pointers() == {"/text"}
+    assert (await service.ask(question(ada, **blank))).pointers() == {"/text"}
+    assert (await service.call("PATCH", f"/v1/messages/{task['id']}", blank)).pointers() == {"/text"}
+    assert gate.sends(ada) == 1
+
+
+async def test_no_part_of_a_long_text_is_blank(gate: Gate, service: Service) -> None:
+    ada = gate.person()
+    text = "a" * 4096 + "\n" + "\u00a0" * 4096
+    await sent_task(service, message(ada, text))
+    await sent_task(service, message(ada, f"{text}b"))
+    shown = [each.text.strip() for each in gate.sandbox.chat(ada.id).messages]
+    assert shown == ["a" * 4096, "a" * 4096, "b"]
+
+
 async def test_a_patch_says_all_that_is_wrong_with_its_body(gate: Gate, service: Service) -> None:
     task = await sent_task(service, message(gate.person()))
     body = {"text": "", "format": "rtf", "buttons": [[{"text": "x"}]], "silent": True}

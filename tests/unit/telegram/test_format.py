@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 import unicodedata
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from core.errors import Invalid
 from core.messages import Format
 from core.ports import FormattedText
+from infra.sandbox.answers import MethodFailed
+from infra.sandbox.markup import parse
 from infra.telegram.format import TelegramFormatter
 from infra.telegram.splitting import LONGEST_TEXT, MOST_ENTITIES
 
@@ -19,9 +22,27 @@ FORMAT = TelegramFormatter().format
 
 # What Telegram's own trimming takes away, and what no message can hold.
 BLANK = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
+# What shows nothing when nothing else is there.
+SPACES = "".join(mark for mark in map(chr, range(sys.maxunicode + 1)) if mark.isspace())
+UNSEEN = BLANK + SPACES
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
+SPACE_PIECES = ("\u00a0", "\u3000" * 500, "\u2003\n", "\u202a\u00a0", "\u200b")
 PIECES = st.sampled_from(
-    ["word ", "Sentence. ", "\n", "\n\n", "👩‍👩‍👧‍👦", "🇩🇪", "é", "e\u0301", "👍🏽", "x" * 700, "한국", " "]
+    [
+        "word ",
+        "Sentence. ",
+        "\n",
+        "\n\n",
+        "👩‍👩‍👧‍👦",
+        "🇩🇪",
+        "é",
+        "e\u0301",
+        "👍🏽",
+        "x" * 700,
+        "한국",
+        " ",
+        *SPACE_PIECES,
+    ]
 )
 LONG_TEXT = st.lists(PIECES, max_size=60).map("".join).map(lambda text: text * 12)
 
@@ -64,7 +85,7 @@ def test_plain_text_is_sent_as_it_is_whatever_signs_are_in_it() -> None:
 
 @given(TEXT)
 def test_no_plain_text_ever_makes_formatting(text: str) -> None:
-    if text.strip(BLANK):
+    if text.strip(UNSEEN):
         assert not [part for part in FORMAT(text, Format.PLAIN) if part.entities]
 
 
@@ -80,6 +101,45 @@ def test_a_text_that_is_empty_after_its_markup_is_refused(text: str) -> None:
         assert one(text, Format.MARKDOWN)  # a zero-width space is a character to Telegram
     else:
         assert "nothing to show" in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "markup"),
+    [
+        ("\u00a0", Format.PLAIN),
+        ("\u3000\n\u2003 \u202a\u00a0", Format.PLAIN),
+        ("\u00a0" * 9000, Format.PLAIN),
+        ("&#160;", Format.HTML),
+        ("<b>&#160;</b>", Format.HTML),
+        ("<pre>&#160;</pre>", Format.HTML),
+        ("&nbsp;", Format.MARKDOWN),
+        ("# &nbsp;", Format.MARKDOWN),
+    ],
+)
+@pytest.mark.parametrize("reserve", [0, 400])
+def test_a_text_of_unicode_s_spaces_is_refused(text: str, markup: Format, reserve: int) -> None:
+    with pytest.raises(Invalid, match="does not validate") as caught:
+        FORMAT(text, markup, reserve=reserve)
+    assert [problem.pointer for problem in caught.value.problems] == ["/text"]
+
+
+@pytest.mark.parametrize("markup", [Format.PLAIN, Format.HTML])
+def test_unicode_s_spaces_around_a_text_stay(markup: Format) -> None:
+    assert one("\u00a0x\u3000y\u2003", markup).text == "\u00a0x\u3000y\u2003"
+
+
+def test_whatever_alone_is_nothing_to_the_sandbox_is_refused_before() -> None:
+    last_space = ord(max(SPACES))
+    for mark in map(chr, range(1, last_space + 1)):
+        try:
+            parse(mark, "")
+        except MethodFailed:
+            assert "nothing to show" in refused(mark, Format.PLAIN), hex(ord(mark))
+
+
+@pytest.mark.parametrize("mark", ["\u200b", "\u2060", "\ufeff", "\u2800"])
+def test_what_telegram_may_show_is_not_refused(mark: str) -> None:
+    assert one(mark, Format.PLAIN).text == mark
 
 
 @pytest.mark.parametrize(("text", "place"), [("ab\0", "Character 3"), ("\ud800", "Character 1")])
@@ -178,7 +238,7 @@ def test_html_that_telegram_would_refuse_is_refused_with_its_place(text: str, co
 
 @given(TEXT)
 def test_escaped_text_comes_back_as_it_was_and_makes_no_formatting(text: str) -> None:
-    if text.strip(BLANK):
+    if text.strip(UNSEEN):
         part = FORMAT(html.escape(text, quote=False), Format.HTML)
         assert part == FORMAT(text, Format.PLAIN)
 
@@ -244,6 +304,7 @@ def test_any_markdown_is_read(text: str) -> None:
 def check(part: FormattedText) -> None:
     """What Telegram demands of every message."""
     assert 1 <= len(part.text) <= LONGEST_TEXT
+    assert part.text.strip(UNSEEN)
     assert len(part.entities) <= MOST_ENTITIES
     units = len(part.text.encode("utf-16-le")) // 2
     for entity in part.entities:
@@ -254,15 +315,18 @@ def check(part: FormattedText) -> None:
 
 
 def without_blanks(text: str) -> str:
-    return "".join(text.split())
+    return text.translate(dict.fromkeys(map(ord, UNSEEN)))
 
 
 @given(LONG_TEXT, st.sampled_from([0, 200, 1500]))
 @example("x" * 4096, 200)
 @example("x" * 4097, 0)
 @example("\u0301" * 9000, 0)
+@example("x" * 4096 + "\u00a0" * 10, 200)
+@example("x" * 4096 + "\n" + "\u00a0" * 4096, 0)
+@example("x" * 4096 + "\u00a0" * 9000 + "y", 200)
 def test_the_parts_are_the_text_and_the_last_one_leaves_room(text: str, reserve: int) -> None:
-    if not text.strip(BLANK):
+    if not text.strip(UNSEEN):
         return
     parts = FORMAT(text, Format.PLAIN, reserve=reserve)
     assert without_blanks("".join(part.text for part in parts)) == without_blanks(text)
@@ -274,7 +338,7 @@ def test_the_parts_are_the_text_and_the_last_one_leaves_room(text: str, reserve:
 
 @given(LONG_TEXT)
 def test_no_part_begins_in_the_middle_of_what_a_reader_sees_as_one_character(text: str) -> None:
-    if text.strip(BLANK):
+    if text.strip(UNSEEN):
         for part in FORMAT(text, Format.PLAIN):
             assert unicodedata.category(part.text[0]) not in {"Mn", "Mc", "Me"}
             assert part.text[0] not in "\u200d🏽"
@@ -284,7 +348,7 @@ def test_no_part_begins_in_the_middle_of_what_a_reader_sees_as_one_character(tex
 
 @given(LONG_TEXT, st.sampled_from(["b", "code", "blockquote", "pre"]))
 def test_formatting_goes_on_in_the_next_part(text: str, tag: str) -> None:
-    if text.strip(BLANK):
+    if text.strip(UNSEEN):
         parts = FORMAT(f"<{tag}>{html.escape(text)}</{tag}>", Format.HTML)
         for part in parts:
             check(part)
@@ -317,6 +381,11 @@ def test_code_keeps_its_indentation_in_the_next_part() -> None:
     assert len(parts) == 2
     assert all(part.text.startswith("    x") and not part.text.endswith("\n") for part in parts)
     assert [kind for part in parts for kind, _ in marked(part)] == ["pre", "pre"]
+
+
+def test_formatting_of_unicode_s_spaces_makes_no_blank_message() -> None:
+    parts = FORMAT("<b>a</b> " * 100 + "<b>&#160;</b>" * 100 + "<b>b</b>", Format.HTML)
+    assert [without_blanks(part.text) for part in parts] == ["a" * 100, "b"]
 
 
 def test_no_message_has_more_formatting_than_telegram_keeps() -> None:
