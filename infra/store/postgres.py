@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from infra.postgres_address import PostgresAddress
-from infra.store.migrations import find_state, refuse_newer
+from infra.store.migrations import SchemaState, find_state, refuse_newer
 from infra.store.postgres_crew import Crew, CrewSettings
 from infra.store.postgres_errors import FORGOTTEN, NotMigrated, in_words, is_weather
 from infra.store.postgres_session import Session, connect
 from infra.store.postgres_statements import Form, Values
-from infra.store.transactions import Row, Transaction, Worker
+from infra.store.transactions import Row, Statement, Transaction, Worker
 
 T = TypeVar("T")
 
@@ -28,6 +28,9 @@ _MOST_WAITING = 20_000
 """Ten thousand waiting requests read their rows at once when the server stops."""
 
 _WRITERS, _READERS = 2, 4
+# Finds nothing and changes nothing. But a row may be locked only where it may be changed, so a server that
+# takes no changes refuses even to look: https://www.postgresql.org/docs/current/hot-standby.html
+_LOCK_NOTHING = Statement("SELECT id FROM tasks WHERE bot = $1 AND id = $2", (0, ""), for_update=True)
 
 
 class PostgresDatabase:
@@ -87,8 +90,8 @@ class PostgresDatabase:
         return {"read": self._reader, "write": self.writer, "reserved": self._reserved}
 
     async def check(self) -> None:
-        """See `Database.check`; its tables must be there, too, while newer ones do no harm by now."""
-        state = await self._checker.submit(find_state)
+        """See `Database.check`; it must take changes, too, and have its tables; newer ones do no harm."""
+        state = await self._checker.submit(_look)
         if state.found < state.newest:
             raise NotMigrated
 
@@ -162,6 +165,12 @@ class _WatchedSession(Session):
         except FORGOTTEN:
             self._note()
             raise
+
+
+def _look() -> Transaction[SchemaState]:
+    state = yield from find_state()
+    yield _LOCK_NOTHING
+    return state
 
 
 def _nothing() -> Transaction[None]:

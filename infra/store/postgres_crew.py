@@ -14,6 +14,7 @@ from infra.store.errors import StorageBusy
 from infra.store.postgres_errors import (
     CONTENDED,
     OUTCOME_UNKNOWN,
+    READ_ONLY,
     STALE,
     in_words,
     is_weather,
@@ -209,7 +210,11 @@ class Crew:
     async def _recover(self, session: Session, members: list[Member], error: Exception) -> list[list[Call]]:
         """The database refused a statement of the group, or broke off: nothing of it is stored."""
         timed_out = isinstance(error, TimeoutError)
-        if timed_out or isinstance(error, STALE):
+        if isinstance(error, READ_ONLY):
+            # The server behind it was demoted, and the others are as old. A new one may find its successor.
+            self._drop_spare(self._loop.time())
+            session.drop()
+        elif timed_out or isinstance(error, STALE):
             session.drop()
         await session.roll_back()
         calls = [member.call for member in members]
@@ -249,6 +254,13 @@ class Crew:
             now = self._loop.time()
             self._spare.append((session, now))
             self._ring_by(now + self._settings.idle)
+
+    def _drop_spare(self, until: float) -> None:
+        """Break off the connections that nobody has used since this time of the loop."""
+        for session, since in self._spare:
+            if since <= until:
+                session.drop()
+        self._spare = [(session, since) for session, since in self._spare if since > until]
 
     def _ring_by(self, time: float) -> None:
         if self._alarm is not None:

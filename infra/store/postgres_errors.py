@@ -24,6 +24,9 @@ STALE = (*FORGOTTEN, asyncpg.InvalidCachedStatementError)
 CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions stood in each other's way, and this one had to yield: it succeeds when it is run again."""
 
+READ_ONLY = asyncpg.ReadOnlySQLTransactionError
+"""The server takes no changes: it is a standby, or was made one while the connection stayed open."""
+
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
         (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError),
@@ -31,7 +34,7 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ),
     ((asyncpg.InsufficientPrivilegeError,), "The database's role may not do this; the log tells more."),
     ((asyncpg.DiskFullError,), "The database has no room left."),
-    ((asyncpg.ReadOnlySQLTransactionError,), "The database takes no changes just now."),
+    ((READ_ONLY,), "The database takes no changes: it is read-only, as a standby is."),
     ((asyncpg.LockNotAvailableError, *CONTENDED), "Somebody else is changing the same rows."),
     ((TimeoutError, asyncpg.QueryCanceledError), "The database does not answer in time."),
     (

@@ -342,7 +342,7 @@ async def test_a_pooler_that_says_nothing_is_noticed(
     ("code", "told"),
     [
         ("53100", "has no room left"),
-        ("25006", "takes no changes just now"),
+        ("25006", "takes no changes: it is read-only, as a standby is"),
         ("42501", "may not do this"),
         ("40001", "Somebody else is changing the same rows"),
         ("57P03", "cannot be reached"),
@@ -355,6 +355,44 @@ async def test_f34_what_the_database_cannot_do_now_is_told_in_words_and_passes(
         await do(database, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
     await database.write(note("after"))
     assert await notes(database) == ["after"]
+
+
+async def test_f14_connections_to_a_server_that_was_demoted_are_replaced_and_nobody_is_told(
+    database: PostgresDatabase, name: str
+) -> None:
+    first = asyncio.create_task(database.write(note("first", pause="0.3")))
+    await until_it_sleeps(name)
+    await asyncio.gather(first, database.write(note("second")), database.write(note("third"), reserved=True))
+    # What a fail-over leaves behind that closes no connection: they go on, but take no changes any more.
+    crews = (database.writer, database._reserved, database._checker)
+    left = [session for crew in crews for session, _ in crew._spare]
+    assert len(left) == 4
+    for session in left:
+        await session.connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    await asyncio.gather(*(database.write(note(text)) for text in ("fourth", "fifth")))
+    await database.write(note("sixth"), reserved=True)
+    await database.check()
+    assert await notes(database) == ["fifth", "first", "fourth", "second", "sixth", "third"]
+
+
+async def test_f14_a_database_that_takes_no_changes_is_told_of_and_used_again_when_it_does(
+    database: PostgresDatabase, name: str
+) -> None:
+    await database.write(note("before"))
+    default = f"ALTER DATABASE {name} SET default_transaction_read_only"
+    admin = await asyncpg.connect(postgres.server().url())
+    await admin.execute(f"{default} = on")
+    postgres.server().kill_connections(name)
+    for attempt in (database.write(note("lost")), database.check()):
+        with pytest.raises(StorageUnavailable, match="takes no changes: it is read-only") as caught:
+            await attempt
+        assert caught.value.retry_after == 3
+    assert await notes(database) == ["before"]
+    await admin.execute(f"{default} = off")
+    await admin.close()
+    await database.write(note("after"))
+    await database.check()
+    assert await notes(database) == ["after", "before"]
 
 
 class Refusing:
