@@ -12,6 +12,15 @@ from core.errors import RecipientUnreachable, TelegramRejected
 from core.ports import Migrated, NotReached, Rejected, Unclear
 from core.tasks import Failure
 
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds: for longer than a day Telegram asks nobody to wait."""
+
+_USUAL_WAIT: Final = 5.0
+"""Seconds to wait when what Telegram says is no number of seconds."""
+
+_STORABLE: Final = 2**63
+"""Ids are smaller, on either side of zero: databases have no room for others."""
+
 _SUCCESS, _CLIENT_ERROR, _SERVER_ERROR = 2, 4, 5
 
 _UNREACHABLE: Final = ("chat not found", "user not found", "peer_id_invalid", "chat_id_invalid")
@@ -105,13 +114,40 @@ def _refusal(code: int, answer: dict[str, Any], conceal: Callable[[str], str]) -
     parameters = answer.get("parameters")
     if not isinstance(parameters, dict):
         parameters = {}
-    retry_after = _number(parameters.get("retry_after"))
     return Refused(
         code,
         conceal(description) if isinstance(description, str) else None,
-        None if retry_after is None else float(max(retry_after, 0)),
-        _number(parameters.get("migrate_to_chat_id")),
+        _seconds(parameters.get("retry_after")),
+        _chat_id(parameters.get("migrate_to_chat_id")),
     )
+
+
+def message_id_of(result: object) -> int:
+    """The id of the message that Telegram says it has sent.
+
+    Raises:
+        Unclear: it names none.
+    """
+    message_id = _number(result.get("message_id")) if isinstance(result, dict) else None
+    if message_id is not None and 0 < message_id < _STORABLE:
+        return message_id
+    raise Unclear(
+        "Telegram said yes, but did not name the message, so it may or may not have been sent. "
+        "Look into the chat before you repeat it."
+    )
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(min(value, _LONGEST_WAIT))
+    return _USUAL_WAIT
+
+
+def _chat_id(value: object) -> int | None:
+    number = _number(value)
+    return number if number is not None and 0 < abs(number) < _STORABLE else None
 
 
 def _number(value: object) -> int | None:

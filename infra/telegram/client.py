@@ -16,7 +16,7 @@ from core.figures import SLOW, Durations
 from core.ports import Migrated, NotReached, Part, Rejected, Unclear
 from infra.redaction import KnownSecrets
 from infra.secret import Secret
-from infra.telegram.answers import Refused, as_core_error
+from infra.telegram.answers import Refused, as_core_error, message_id_of
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
 from infra.telegram.webhook import HANDLED_UPDATES, MAX_CONNECTIONS, WebhookState
 
@@ -118,7 +118,7 @@ class TelegramClient:
             Telegram's message id.
         """
         try:
-            return _message_id(await self._call("sendMessage", message_parameters(chat, topic, part)))
+            return message_id_of(await self._call("sendMessage", message_parameters(chat, topic, part)))
         except Refused as refused:
             raise self._reported("sendMessage", refused) from refused
 
@@ -306,16 +306,6 @@ def _report_failure(method: str, error: NotReached | Unclear, begun: float) -> N
 def _fields(method: str, outcome: str, begun: float) -> dict[str, object]:
     duration = round(time.monotonic() - begun, 4)
     return {"action": "telegram_call", "method": method, "outcome": outcome, "duration": duration}
-
-
-def _message_id(result: Any) -> int:
-    message_id = result.get("message_id") if isinstance(result, dict) else None
-    if isinstance(message_id, int):
-        return message_id
-    raise Unclear(
-        "Telegram said yes, but did not name the message, so it may or may not have been sent. "
-        "Look into the chat before you repeat it."
-    )
 
 
 async def _username(bot: telegram.Bot) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import math
 import socket
 import ssl
 import traceback
@@ -233,6 +234,53 @@ async def test_too_many_requests_is_not_reached_and_names_telegram_s_wait(client
         with pytest.raises(NotReached) as caught:
             await client.send(815, None, HELLO)
     assert caught.value.retry_after == 35
+
+
+@pytest.mark.parametrize("message_id", [True, 0, -5, 2**63, 2**70, 4711.0, "4711", None])
+async def test_an_id_that_no_message_can_have_is_unclear(client_at: ClientAt, message_id: object) -> None:
+    async with serve(answer(200, {"ok": True, "result": {"message_id": message_id}})) as server:
+        client = await client_at(server.url)
+        with pytest.raises(Unclear, match="did not name the message"):
+            await client.send(815, None, HELLO)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (0, 0),
+        (2.5, 2.5),
+        (86_401, 86_400),
+        (10**12, 86_400),
+        pytest.param(10**400, 86_400, id="googol"),
+        (-1, 5),
+        (True, 5),
+        ("soon", 5),
+        (math.nan, 5),
+        (None, None),
+    ],
+)
+async def test_what_telegram_asks_to_wait_is_some_seconds_and_a_day_at_most(
+    client_at: ClientAt, said: object, seconds: float | None
+) -> None:
+    behaviour = answer(429, {"ok": False, "description": "Too Many", "parameters": {"retry_after": said}})
+    async with serve(behaviour) as server:
+        client = await client_at(server.url)
+        with pytest.raises(NotReached) as caught:
+            await client.send(815, None, HELLO)
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize("chat", [True, 0, 2**63, -(2**70), "-100"])
+async def test_a_group_that_moved_to_where_no_chat_can_be_is_refused(
+    client_at: ClientAt, chat: object
+) -> None:
+    words = "Bad Request: group chat was upgraded to a supergroup chat"
+    body = {"ok": False, "description": words, "parameters": {"migrate_to_chat_id": chat}}
+    async with serve(answer(400, body)) as server:
+        client = await client_at(server.url)
+        with pytest.raises(Rejected) as caught:
+            await client.send(815, None, HELLO)
+    assert caught.value.failure.description == words
 
 
 @pytest.mark.parametrize(
