@@ -13,6 +13,7 @@ from aiohttp import web
 from core.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
 from core.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
 from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
+from handlers.seldom import warn_seldom
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
 """Platforms probe these in plain HTTP; they tell nothing."""
@@ -35,7 +36,15 @@ def refuse_unknown_paths(request: web.Request) -> None:
 
 def require_tls(request: web.Request) -> None:
     """Refuse plain HTTP from anywhere but this machine; a redirect would already have leaked the token."""
-    if request.path not in PROBED and not _is_secure(request, request.app[SERVICES].limits.trusted_proxies):
+    proxies = request.app[SERVICES].limits.trusted_proxies
+    if request.path not in PROBED and not _is_secure(request, proxies):
+        warn_seldom(
+            request,
+            "tls_required",
+            "Requests in plain HTTP are refused with 403. If a router in front of the gateway ends TLS, "
+            "TRUSTED_PROXIES has to be the number of such routers; it is %d.",
+            proxies,
+        )
         raise TlsRequired(
             "Use https. If a router in front of the gateway ends TLS, set TRUSTED_PROXIES to the number "
             "of such routers, so that their X-Forwarded-Proto counts."

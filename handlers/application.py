@@ -10,6 +10,7 @@ from handlers.keys import SERVICES, Services
 from handlers.middlewares import MIDDLEWARES
 from handlers.routes import ROUTES
 from handlers.routing import ROUTE_TABLE
+from handlers.seldom import NEXT_TIMES
 
 
 def build_application(services: Services) -> web.Application:
@@ -22,6 +23,7 @@ def build_application(services: Services) -> web.Application:
     app[SERVICES] = services
     app[ROUTE_TABLE] = ROUTES
     app[WRITING] = set()
+    app[NEXT_TIMES] = {}
     app.on_shutdown.append(abandon_slow_readers)
     for route in ROUTES:
         if route.method == "GET":

@@ -10,6 +10,7 @@ from aiohttp import web
 from core.errors import Unauthenticated
 from handlers.keys import SERVICES
 from handlers.reading import read_bytes
+from handlers.seldom import warn_seldom
 
 UPDATE_LIMIT: Final = 1024 * 1024
 """Bytes of an update; Telegram's are far smaller."""
@@ -25,6 +26,12 @@ async def receive_update(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     given = [value.encode("utf-8", "surrogateescape") for value in request.headers.getall(SECRET_HEADER, [])]
     if len(given) != 1 or not hmac.compare_digest(given[0], services.webhook_secret):
+        warn_seldom(
+            request,
+            "webhook_secret_refused",
+            "A request to the webhook had no secret or a wrong one. If Telegram sent it, the secret has "
+            "changed since Telegram was told; run: telegate webhook set",
+        )
         raise Unauthenticated("The secret of the webhook is missing or wrong.")
     raw = await read_bytes(request, UPDATE_LIMIT)
     await services.inbox.take(services.parse_update(raw))

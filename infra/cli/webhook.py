@@ -14,6 +14,7 @@ from core.ports import NotReached, Rejected, Unclear
 from infra.settings import Settings, SettingsError
 from infra.telegram.client import TelegramClient
 from infra.telegram.registration import NotToBeSet, Registration, patiently
+from infra.telegram.trouble import delivery_error
 from infra.telegram.webhook import HANDLED_UPDATES, MENU, PATH, WebhookState
 
 _EXAMPLES = """\b
@@ -154,8 +155,8 @@ def _tell(state: WebhookState, expected: str | None, *, as_json: bool) -> None:
     problems = _misplaced(state, expected)
     if state.is_failing(now):
         problems.append(
-            f"Deliveries fail, and {_updates(state.pending)}. Telegram says: {state.last_error} "
-            "Check that the address is reached from outside."
+            f"Deliveries fail, and {_updates(state.pending)}. "
+            f"Telegram says: {delivery_error(state.last_error)}"
         )
     _print(state, problems, in_words(state, now), as_json=as_json)
     click.get_current_context().exit(_BROKEN if problems else 0)

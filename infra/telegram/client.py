@@ -99,7 +99,8 @@ class TelegramClient:
             try:
                 self.username = await self._through_bot("getMe", _username)
             except (NotReached, Rejected, Unclear) as error:
-                _logger.warning(
+                # The call itself was told already.
+                _logger.debug(
                     "The bot's username is not known yet. %s",
                     error.detail,
                     extra={"action": "telegram_identify_failed"},

@@ -96,7 +96,7 @@ class Judge:
             words = f"Telegram posts other kinds of updates than needed. {_SET}"
             return Trouble(TroubleKind.PARTIAL, words)
         if self._fails(state, now, arrived=arrived):
-            words = f"Telegram could lately not deliver: {state.last_error}"
+            words = f"Telegram could lately not deliver: {delivery_error(state.last_error)}"
             return Trouble(TroubleKind.FAILING, words)
         if self._waiting_since is not None and now - self._waiting_since > SILENT_AFTER:
             words = "Updates wait at Telegram, but none has arrived for a while, and Telegram tells no error."
@@ -131,3 +131,22 @@ class Judge:
         if trouble.kind is not TroubleKind.FAILING:
             return True
         return state.last_error_at is not None and state.last_error_at > self.well_at
+
+
+def delivery_error(told: str | None) -> str:
+    """Why Telegram could not deliver, in its words, and what to do about it."""
+    said = (told or "It does not say why").rstrip(".")
+    return f"{said}. {next((advice for code, advice in _ADVICE if code in said), _REACH)}"
+
+
+_ADVICE: Final = (
+    (
+        "401",
+        "The secret is not the one that Telegram was given. Run: telegate webhook set",
+    ),
+    (
+        "403",
+        "The gateway refuses plain HTTP: set TRUSTED_PROXIES to how many routers in front of it end TLS.",
+    ),
+)
+_REACH: Final = "Check that the address is reached from outside."

@@ -99,15 +99,21 @@ class WebhookWatch:
         return self._finding.webhook
 
     async def run(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        """Learn who the bot is, then look again and again while it is up to this process, until cancelled."""
-        await self._client.identify()
+        """Learn who the bot is, and look again and again while it is up to this process, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            # Telegram may be away for long, and that is worth telling.
+            group.create_task(self._client.identify())
+            await self._keep_looking(sleep)
+
+    async def _keep_looking(self, sleep: Callable[[float], Awaitable[object]]) -> None:
         while True:
             if not self._attending.on_duty:
                 await self._attending.until_on_duty()
                 # What happened while others looked was theirs to judge.
                 self._judge.well_at = self._now()
             await self.look()
-            await sleep(self._pace.look if self.webhook == _OK else self._pace.look_again)
+            is_well = self.webhook == _OK and self.telegram == _OK
+            await sleep(self._pace.look if is_well else self._pace.look_again)
 
     async def look(self) -> None:
         """Ask Telegram once, tell what has changed, and do something about it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -360,3 +361,33 @@ def test_the_procfile_starts_what_these_tests_start() -> None:
     assert lines["web"].strip() == "gunicorn -c python:infra.gunicorn infra.app:create_app"
     assert "migrate" in lines["release"]
     assert "webhook set" in lines["release"]
+
+
+async def test_what_an_operator_has_to_know_of_refused_requests_is_logged_and_not_for_each_of_them(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as gate:
+        for _ in range(5):
+            outside = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+            (await gate.request("POST", "/telegram/webhook", headers=outside)).problem("tls_required")
+            (await gate.request("POST", "/telegram/webhook")).problem("unauthenticated")
+        lines = [json.loads(line) for line in gate.server.log.splitlines()]
+        warnings = {line["action"]: line["message"] for line in lines if line["level"] == "warning"}
+        assert "TRUSTED_PROXIES has to be the number of such routers; it is 0." in warnings["tls_required"]
+        assert warnings["webhook_secret_refused"].endswith("run: telegate webhook set")
+        assert (
+            gate.server.log.count('"tls_required"') == gate.server.log.count('"webhook_secret_refused"') == 1
+        )
+        await gate.end_test()
+
+
+async def test_a_token_that_telegram_refuses_is_told_where_an_operator_looks(tmp_path: Path) -> None:
+    async with opened(tmp_path, started=False, settings={"BOT_TOKEN": "999:" + "A" * 35}) as gate:
+        await gate.server.spawn()
+        await gate.server.until_answered("/readyz", 200)
+
+        async def is_told() -> bool:
+            checks = (await gate.request("GET", "/readyz")).document["checks"]
+            return "has not answered yet" not in checks["telegram"] and checks["telegram"] != "ok"
+
+        await eventually(is_told)

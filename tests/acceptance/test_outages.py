@@ -213,7 +213,8 @@ async def test_f42_what_telegram_says_about_failed_deliveries_is_told(open_gate:
         await gate.sandbox.wait_for(lambda: gate.sandbox.updates.attempts)
         with gate.sandbox.fault("hold_updates", times=None):
             await gate.server.start()
-            words = "Telegram could lately not deliver: Connection refused"
+            advice = "Check that the address is reached from outside."
+            words = f"Telegram could lately not deliver: Connection refused. {advice}"
             await told(gate, words)
             await until_logged(gate, f"Something is wrong with the webhook. {words}")
         await told(gate, "ok")

@@ -170,7 +170,8 @@ async def test_f42_a_delivery_that_fails_is_told_in_telegram_s_words_until_one_s
     await stage.sandbox.wait_for(lambda: stage.sandbox.updates.attempts)
     await watch.look()
     await watch.look()
-    words = "Telegram could lately not deliver: Connection refused"
+    advice = "Check that the address is reached from outside."
+    words = f"Telegram could lately not deliver: Connection refused. {advice}"
     assert (watch.webhook, watch.figures.state, watch.figures.pending) == (words, "failing", 1)
     assert lines() == [f"Something is wrong with the webhook. {words}"]
     stage.post.url = address

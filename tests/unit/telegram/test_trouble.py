@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.attending import OUTAGE, Outage
-from infra.telegram.trouble import Judge, TroubleKind
+from infra.telegram.trouble import Judge, TroubleKind, delivery_error
 from infra.telegram.webhook import HANDLED_UPDATES, WebhookState
 from tests.fakes.clock import START
 
@@ -56,7 +56,7 @@ def test_one_look_tells_what_it_can(judge: Judge, state: WebhookState, expected:
     judge.look(state, START, None)
     assert kind(judge) == expected
     if judge.trouble is not None:
-        assert judge.trouble.words.endswith(("Run: telegate webhook set", "Connection refused"))
+        assert judge.trouble.words.endswith(("Run: telegate webhook set", "reached from outside."))
 
 
 def test_where_it_went_is_told_by_the_host_alone(judge: Judge) -> None:
@@ -211,3 +211,16 @@ def test_silence_is_only_told_when_updates_wait_and_none_came_for_two_minutes(
         if kind(judge) == TroubleKind.SILENT.value:
             assert state.pending
             assert now - last > 120
+
+
+@pytest.mark.parametrize(
+    ("told", "advice"),
+    [
+        ("Wrong response from the webhook: 401 Unauthorized", "Run: telegate webhook set"),
+        ("Wrong response from the webhook: 403 Forbidden", "set TRUSTED_PROXIES to"),
+        ("Connection timed out", "Check that the address is reached from outside."),
+        (None, "It does not say why. Check that"),
+    ],
+)
+def test_what_telegram_says_of_failed_deliveries_comes_with_what_to_do(told: str | None, advice: str) -> None:
+    assert advice in delivery_error(told)
