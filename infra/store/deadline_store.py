@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from core.ports import SENDING_GRACE
 from core.tasks import Change, Lease, Task
 from infra.store import steps
-from infra.store.rows import COLUMNS, decode, milliseconds, to_time
+from infra.store.rows import COLUMNS, milliseconds, readable, to_time, unreadable
 from infra.store.steps import Rows
 from infra.store.transactions import Row, Statement, Transaction
 
@@ -61,30 +61,30 @@ WHERE bot = $1 AND state IN ('answered', 'expired', 'cancelled') AND kind = 'que
   AND message_ids <> '' AND updated_at < $2
 ORDER BY updated_at, id LIMIT $3
 """  # noqa: S608 -- constants only
-_OVERDUE = """
-SELECT id FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') AND expires_at <= $2
+_OVERDUE = f"""
+SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') AND expires_at <= $2
 ORDER BY expires_at, id LIMIT $3
-"""
+"""  # noqa: S608 -- constants only
 # Few are being sent at a time, so all may be looked at; the condition that is always true leads there.
-_OVERDUE_SENDING = """
-SELECT id FROM tasks
+_OVERDUE_SENDING = f"""
+SELECT {COLUMNS} FROM tasks
 WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0 AND expires_at <= $2
 ORDER BY expires_at, id LIMIT $3
-"""
+"""  # noqa: S608 -- constants only
 _NEXT_DUE = f"""
-SELECT COALESCE(not_before, 0) FROM tasks WHERE bot = $1 AND state = 'queued' AND {_FIRST_IN_CHAT}
-ORDER BY COALESCE(not_before, 0) LIMIT 1
+SELECT COALESCE(not_before, 0), id FROM tasks WHERE bot = $1 AND state = 'queued' AND {_FIRST_IN_CHAT}
+ORDER BY COALESCE(not_before, 0)
 """  # noqa: S608 -- constants only
 _NEXT_ABANDONED = """
-SELECT COALESCE(lease_until, 0) FROM tasks WHERE bot = $1 AND state = 'sending'
-ORDER BY COALESCE(lease_until, 0) LIMIT 1
+SELECT COALESCE(lease_until, 0), id FROM tasks WHERE bot = $1 AND state = 'sending'
+ORDER BY COALESCE(lease_until, 0)
 """
 _NEXT_OVERDUE_SENDING = """
-SELECT expires_at + $2 FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0
-ORDER BY expires_at LIMIT 1
+SELECT expires_at + $2, id FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0
+ORDER BY expires_at
 """
 _NEXT_OVERDUE = """
-SELECT expires_at FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') ORDER BY expires_at LIMIT 1
+SELECT expires_at, id FROM tasks WHERE bot = $1 AND state IN ('queued', 'asked') ORDER BY expires_at
 """
 # A key must lead to its task as long as the key is kept.
 _FORGET_TASKS = """
@@ -111,14 +111,14 @@ class SqlDeadlineStore(Rows):
 
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.claim`."""
-        due = Statement(_DUE, (self.bot, milliseconds(now), limit), for_update=True, pass_over=True)
-        return await self._change_all(due, lambda task: Change.to_state(task.sending(now, lease)))
+        due = Statement(_DUE, (self.bot, milliseconds(now), _first(limit)), for_update=True, pass_over=True)
+        return await self._change_all(due, limit, lambda task: Change.to_state(task.sending(now, lease)))
 
     async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
         """See `core.ports.DeadlineStore.claim_in`."""
         params = (self.bot, str(chat), milliseconds(now))
         due = Statement(_DUE_IN_CHAT, params, for_update=True, pass_over=True)
-        claimed = await self._change_all(due, lambda task: Change.to_state(task.sending(now, lease)))
+        claimed = await self._change_all(due, 1, lambda task: Change.to_state(task.sending(now, lease)))
         return claimed[0] if claimed else None
 
     async def waiting(self) -> Mapping[str, int]:
@@ -127,26 +127,28 @@ class SqlDeadlineStore(Rows):
 
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.abandoned`; the oldest come first."""
-        left = Statement(_ABANDONED, (self.bot, milliseconds(now), limit), for_update=True, pass_over=True)
-        return await self._change_all(left, lambda task: Change(task.taken_over(lease), "taken_over"))
+        params = (self.bot, milliseconds(now), _first(limit))
+        left = Statement(_ABANDONED, params, for_update=True, pass_over=True)
+        return await self._change_all(left, limit, lambda task: Change(task.taken_over(lease), "taken_over"))
 
     async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.held`."""
-        wanted = Statement(_HELD, (self.bot, milliseconds(until), holder, limit))
+        wanted = Statement(_HELD, (self.bot, milliseconds(until), holder, _first(limit)))
         rows = await self.database.read(lambda: steps.rows_of(wanted))
-        return [decode(self.bot, row) for row in rows]
+        return readable(self.bot, rows)[:limit]
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """See `core.ports.DeadlineStore.overdue`."""
-        late = Statement(_OVERDUE, (self.bot, milliseconds(now), limit))
-        stuck = Statement(_OVERDUE_SENDING, (self.bot, milliseconds(now - SENDING_GRACE), limit))
-        return [row[0] for row in await self.database.read(lambda: _both(late, stuck))]
+        late = Statement(_OVERDUE, (self.bot, milliseconds(now), _first(limit)))
+        stuck = Statement(_OVERDUE_SENDING, (self.bot, milliseconds(now - SENDING_GRACE), _first(limit)))
+        both = await self.database.read(lambda: _both(late, stuck))
+        return [task.id for rows in both for task in readable(self.bot, rows)[:limit]]
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.unclosed`; the oldest come first."""
-        wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), limit))
+        wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), _first(limit)))
         rows = await self.database.read(lambda: steps.rows_of(wanted))
-        return [decode(self.bot, row) for row in rows]
+        return readable(self.bot, rows)[:limit]
 
     async def next_deadline(self) -> datetime | None:
         """See `core.ports.DeadlineStore.next_deadline`."""
@@ -168,33 +170,39 @@ class SqlDeadlineStore(Rows):
                 continue
         return tasks
 
-    async def _change_all(self, wanted: Statement, decide: Callable[[Task], Change]) -> Sequence[Task]:
+    async def _change_all(
+        self, wanted: Statement, limit: int, decide: Callable[[Task], Change]
+    ) -> Sequence[Task]:
         at = self._now()
-        return await self._write(lambda: _change_all(self.bot, at, wanted, decide))
+
+        def transaction() -> Transaction[Sequence[Task]]:
+            changed: list[Task] = []
+            for found in readable(self.bot, (yield wanted))[:limit]:
+                after = yield from steps.take(self.bot, at, found, decide(found))
+                changed.append(after)
+            return changed
+
+        return await self._write(transaction)
 
     async def _delete(self, statement: Statement) -> int:
         return len(await self._write(lambda: steps.rows_of(statement)))
 
 
-def _change_all(
-    bot: int, at: int, wanted: Statement, decide: Callable[[Task], Change]
-) -> Transaction[Sequence[Task]]:
-    changed: list[Task] = []
-    for row in (yield wanted):
-        found = decode(bot, row)
-        after = yield from steps.take(bot, at, found, decide(found))
-        changed.append(after)
-    return changed
+def _first(limit: int) -> int:
+    """How many rows to read for so many tasks."""
+    return limit + len(unreadable)
 
 
-def _both(one: Statement, other: Statement) -> Transaction[Sequence[Row]]:
-    return [*(yield one), *(yield other)]
+def _both(one: Statement, other: Statement) -> Transaction[tuple[Sequence[Row], Sequence[Row]]]:
+    return (yield one), (yield other)
 
 
 def _earliest(bot: int) -> Transaction[int | None]:
-    times: list[int] = []
-    for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE):
-        times += [row[0] for row in (yield Statement(sql, (bot,)))]
     grace = SENDING_GRACE // timedelta(milliseconds=1)
-    times += [row[0] for row in (yield Statement(_NEXT_OVERDUE_SENDING, (bot, grace)))]
+    plain = [(sql, (bot,)) for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE)]
+    times: list[int] = []
+    for sql, params in (*plain, (_NEXT_OVERDUE_SENDING, (bot, grace))):
+        # A number in the text, because a planner that does not know it may read the whole table.
+        rows = yield Statement(f"{sql} LIMIT {_first(1)}", params)
+        times += [at for at, task_id in rows if task_id not in unreadable][:1]
     return min(times, default=None)

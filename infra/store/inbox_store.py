@@ -10,7 +10,7 @@ from typing import NamedTuple
 from core.tasks import Task
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import steps
-from infra.store.rows import COLUMNS, decode
+from infra.store.rows import COLUMNS, decode, readable
 from infra.store.steps import Rows
 from infra.store.transactions import Statement, Transaction
 
@@ -70,9 +70,11 @@ def _receive(
         rows = yield _find(bot, lookup)
         if not rows and isinstance(lookup, ByMessage):
             rows = yield _find(bot, OpenQuestions(lookup.chat))
-        for row in rows:
-            task = decode(bot, row)
-            found[task.id] = task
+        # A press on a task that cannot be read is not taken: Telegram keeps it for whoever can. Anything
+        # else would hold up the whole chat.
+        alone = isinstance(lookup, ByToken)
+        tasks = [decode(bot, row) for row in rows] if alone else readable(bot, rows)
+        found = {task.id: task for task in tasks}
     effect = judge(list(found.values()))
     for change in effect.changes:
         task_id = change.task.id

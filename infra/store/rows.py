@@ -7,6 +7,8 @@ missing ones take their defaults, so that versions can follow one another.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +20,8 @@ from core.messages import Chat, Deletion, Edit, Message
 from core.questions import Answer, Question
 from core.tasks import Content, Failure, Lease, Task, TaskKind, TaskState
 from infra.store.transactions import Row
+
+log = logging.getLogger("telegate.store")
 
 COLUMNS = (
     "id, kind, state, service, chat, alias, topic, content, metadata, token, jti, of_task, created_at, "
@@ -156,6 +160,41 @@ def decode(bot: int, row: Row) -> Task:
         decision=progress.decision,
         error=progress.error,
         steps=row[22],
+    )
+
+
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What `decode` stumbles with: an unknown state, a time after the end of the calendar, JSON that is none."""
+
+unreadable: set[str] = set()
+"""The ids of tasks whose rows this process could not read.
+
+Whoever takes the first few rows of many takes so many more, lest these are all that it ever sees.
+"""
+
+
+def readable(bot: int, rows: Iterable[Row]) -> list[Task]:
+    """The tasks of those rows of `COLUMNS` that can be read: one that cannot must not hold up the others."""
+    tasks: list[Task] = []
+    for row in rows:
+        try:
+            tasks.append(decode(bot, row))
+        except _UNREADABLE as error:
+            _leave_out(row[0], error)
+    return tasks
+
+
+def _leave_out(task_id: str, error: Exception) -> None:
+    if task_id in unreadable:
+        return
+    unreadable.add(task_id)
+    # What the error says may repeat what people wrote to each other.
+    log.error(
+        "The row of task %s cannot be read (%s), so nothing becomes of this task; all others go on. Mend the "
+        "row or delete it. A row that a newer version of Telegate has written can be read by that version.",
+        task_id,
+        type(error).__name__,
+        extra={"action": "row_unreadable", "task": task_id},
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from core.errors import IdempotencyMismatch, TelegateError
 from core.ports import Idempotency, TaskFilter
 from core.tasks import Change, Task
 from infra.store import steps
-from infra.store.rows import COLUMNS, decode, milliseconds
+from infra.store.rows import COLUMNS, decode, milliseconds, readable
 from infra.store.steps import Rows
 from infra.store.transactions import MovedOn, Row, Statement, Transaction
 
@@ -70,8 +72,14 @@ class SqlTaskStore(Rows):
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """See `core.ports.TaskStore.page`."""
-        rows = await self.database.read(lambda: steps.rows_of(_page(self.bot, wanted)))
-        return [decode(self.bot, row) for row in rows[: wanted.limit]], len(rows) > wanted.limit
+        while True:
+            statement = _page(self.bot, wanted)
+            rows = await self.database.read(partial(steps.rows_of, statement))
+            shown, more = rows[: wanted.limit], len(rows) > wanted.limit
+            tasks = readable(self.bot, shown)
+            if tasks or not more:
+                return tasks, more
+            wanted = replace(wanted, after=shown[-1][0])
 
     async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
         """See `core.ports.TaskStore.final_among`; more than 10,000 ids take one query for each 10,000."""
