@@ -148,9 +148,11 @@ class Crew:
             session, _ = self._spare.pop()
             if session.lost:
                 continue
+            begun = self._loop.time()
             try:
                 await session.begin()
             except Exception as error:
+                self._drop_spare(begun)
                 if not is_weather(error) or isinstance(error, TimeoutError):
                     raise
             else:
@@ -178,11 +180,12 @@ class Crew:
             return self._sort_out(members)
         except CommitUnknown as error:
             session.drop()
+            self._drop_spare(begun)
             self._warn("The outcome of %d transactions is not known: %s", members, error.__cause__ or error)
             self._settle(members, unavailable(OUTCOME_UNKNOWN))
             return []
         except Exception as error:  # noqa: BLE001 - the driver's errors have no common base; somebody is told each
-            return await self._recover(session, members, error)
+            return await self._recover(session, members, error, begun)
         self.seconds.observe(self._loop.time() - begun)
         self.groups += bool(members)
         self._settle(members)
@@ -207,14 +210,14 @@ class Crew:
             return [[member.call] for member in members]
         return [others, second, *failed] if second else [others, *failed]
 
-    async def _recover(self, session: Session, members: list[Member], error: Exception) -> list[list[Call]]:
+    async def _recover(
+        self, session: Session, members: list[Member], error: Exception, begun: float
+    ) -> list[list[Call]]:
         """The database refused a statement of the group, or broke off: nothing of it is stored."""
         timed_out = isinstance(error, TimeoutError)
-        if isinstance(error, READ_ONLY):
-            # The server behind it was demoted, and the others are as old. A new one may find its successor.
-            self._drop_spare(self._loop.time())
-            session.drop()
-        elif timed_out or isinstance(error, STALE):
+        if timed_out or session.lost or isinstance(error, READ_ONLY):
+            self._drop_spare(begun)
+        if timed_out or isinstance(error, (*STALE, READ_ONLY)):
             session.drop()
         await session.roll_back()
         calls = [member.call for member in members]
@@ -256,7 +259,11 @@ class Crew:
             self._ring_by(now + self._settings.idle)
 
     def _drop_spare(self, until: float) -> None:
-        """Break off the connections that nobody has used since this time of the loop."""
+        """Break off the connections that nobody has used since this time of the loop, when one has failed.
+
+        What it failed of (the server is gone without a word, or takes no changes any more) may have befallen
+        them, too. To find that out, each would take somebody's patience.
+        """
         for session, since in self._spare:
             if since <= until:
                 session.drop()

@@ -22,11 +22,15 @@ class Cable:
         tls: our end's certificate; without one, whoever asks for TLS is told that there is none.
         cut_after: when our end says this, the server hears it, and its answer is cut off.
         cuts: how often that happened.
+        connections: how many were made.
+        silent: of so many, the oldest ones, no end hears the other any more, and none is told.
     """
 
     tls: ssl.SSLContext | None = None
     cut_after: bytes | None = None
     cuts: int = 0
+    connections: int = 0
+    silent: int = 0
     port: int = 0
 
     async def carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
@@ -56,9 +60,10 @@ class Cable:
         far: asyncio.StreamReader,
         forth: asyncio.StreamWriter,
     ) -> None:
+        self.connections += 1
         halves = [
-            asyncio.create_task(self._pump(near, forth)),
-            asyncio.create_task(self._pump(far, back)),
+            asyncio.create_task(self._pump(near, forth, self.connections)),
+            asyncio.create_task(self._pump(far, back, self.connections)),
         ]
         try:
             await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
@@ -71,8 +76,10 @@ class Cable:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, number: int) -> None:
         while data := await source.read(65_536):
+            if number <= self.silent:
+                continue
             if self.cut_after is not None and self.cut_after in data:
                 await self._cut(data, sink)
                 return

@@ -395,6 +395,27 @@ async def test_f14_a_database_that_takes_no_changes_is_told_of_and_used_again_wh
     assert await notes(database) == ["after", "before"]
 
 
+@pytest.mark.parametrize("writes", [False, True])
+async def test_f14_when_a_server_is_gone_without_a_word_only_the_first_finds_out(
+    name: str, writes: bool
+) -> None:
+    async with cable() as line:
+        there = PostgresAddress.parse(postgres.server().tcp_url(name, port=line.port))
+        database = PostgresDatabase(there, patience=1.0)
+        work = database.write if writes else database.read
+        crew = database.writer if writes else database._reader
+        await database.check()
+        first = asyncio.create_task(work(only("SELECT pg_sleep(0.3)")))
+        await until_it_sleeps(name)
+        await asyncio.gather(first, work(only("SELECT pg_sleep(0.1)")))
+        assert len(crew._spare) == 2
+        line.silent = line.connections
+        with pytest.raises(StorageUnavailable, match="not answer in time"):
+            await work(only("SELECT 1"))
+        assert await work(only("SELECT 2")) == [(2,)]
+        await database.close()
+
+
 class Refusing:
     """A connection to a server that refuses to end a transaction, and breaks off when it is told to."""
 
