@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,11 @@ from infra.store.transactions import Transaction, Worker
 
 T = TypeVar("T")
 
+log = logging.getLogger("telegate.store")
+
 _RETRY_AFTER = 1
+_PAUSE = 0.5
+"""Seconds until what comes first is tried again."""
 
 
 class WaitingSqliteDatabase:
@@ -100,15 +105,29 @@ class WaitingSqliteDatabase:
             self._path, lock_wait=self._lock_wait, patience=self._patience
         )
         for work in self._first:
-            await work()
+            await self._do_first(work)
         self._opening = None
+
+    async def _do_first(self, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await work()
+            except StorageUnavailable as error:
+                log.warning(
+                    "The database is this server's now, but cannot be used yet; it is tried again. %s",
+                    error.detail,
+                    extra={"action": "taking_over_failed"},
+                )
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
 
     def _ours(self) -> SqliteDatabase:
         # What comes first is done by the very task that opens the file.
         may = self._opening is None or asyncio.current_task() is self._opening
         if self._database is None or not may:
-            raise StorageUnavailable(
-                "The server before this one still works on the database. Nothing was done; try again.",
-                retry_after=_RETRY_AFTER,
-            )
+            what = "The server before this one still works on the database."
+            if self._database is not None:
+                what = "This server has just taken the database over, and cannot use it yet."
+            raise StorageUnavailable(f"{what} Nothing was done; try again.", retry_after=_RETRY_AFTER)
         return self._database

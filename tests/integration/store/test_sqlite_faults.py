@@ -19,6 +19,7 @@ from core.updates import ByToken
 from infra.store import AlreadyServed, Store, StoreRefused, open_sqlite
 from infra.store.file_lock import FileLock
 from infra.store.sqlite import SqliteDatabase
+from infra.store.sqlite_waiting import WaitingSqliteDatabase
 from tests.contract.store.samples import BOT, a_message, a_question, ask, do, press
 from tests.integration.store.gate import LIMIT, Gate
 
@@ -115,6 +116,40 @@ async def test_a_server_waits_for_the_one_before_it(path: Path) -> None:
     await asyncio.sleep(0)
     await first.close()
     await (await second).close()
+
+
+async def test_what_comes_first_is_tried_until_it_succeeds_and_nobody_uses_the_file_before(
+    path: Path,
+) -> None:
+    first = await SqliteDatabase.open(path, lock_wait=0)
+    second = WaitingSqliteDatabase(path, lock_wait=LIMIT, patience=1)
+    tries: list[str] = []
+    failed = asyncio.Event()
+
+    async def read_keys() -> None:
+        tries.append("keys")
+        if len(tries) < 3:
+            failed.set()
+            raise StorageUnavailable("The disk does not answer.")
+        await second.check()
+
+    async def inherit() -> None:
+        tries.append("inherit")
+
+    second.first(read_keys)
+    second.first(inherit)
+    await second.open()
+    with pytest.raises(StorageUnavailable, match="still works on the database"):
+        await second.check()
+    await first.close()
+    async with asyncio.timeout(LIMIT):
+        await failed.wait()
+        with pytest.raises(StorageUnavailable, match="cannot use it yet"):
+            await second.check()
+        await second.opened()
+    assert tries == ["keys", "keys", "keys", "inherit"]
+    await second.check()
+    await second.close()
 
 
 async def test_kill_9_frees_the_lock(path: Path) -> None:
