@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,7 @@ class SqliteDatabase:
         await asyncio.to_thread(make_folder, path)
         lock = await FileLock.acquire(path, lock_wait)
         try:
-            await asyncio.to_thread(migrate, path)
+            await _migrate(path)
             writer = SqliteWorker(
                 connect(path, min(_SLICE, patience)),
                 WorkerSettings("telegate-writer", "BEGIN IMMEDIATE", patience, most_waiting),
@@ -92,3 +93,12 @@ class SqliteDatabase:
             await self.writer.close()
         finally:
             self._lock.release()
+
+
+async def _migrate(path: Path) -> None:
+    given_up = threading.Event()
+    try:
+        await asyncio.to_thread(migrate, path, given_up.is_set)
+    finally:
+        # A process that is told to end waits for its threads.
+        given_up.set()

@@ -15,7 +15,7 @@ from typing import TypeVar
 from core.errors import StorageUnavailable, TelegateError
 from infra.store.dialect import SQLITE
 from infra.store.errors import SchemaTooNew, StoreRefused
-from infra.store.migrations import SchemaState, apply_missing, find_state
+from infra.store.migrations import SchemaState, apply_missing, find_state, refuse_newer
 from infra.store.transactions import Transaction
 
 T = TypeVar("T")
@@ -37,6 +37,9 @@ _WEATHER = _BUSY | {
 """What happens to a file from outside; any other code is a mistake in our SQL."""
 
 _MIGRATION_PATIENCE = 30.0
+_SLICE = 0.1
+"""Seconds that SQLite itself waits for a locked file; in between, whoever migrates may give up."""
+
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 _STATEMENTS_KEPT = 256
 
@@ -81,8 +84,12 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def migrate(path: Path) -> tuple[int, ...]:
+def migrate(path: Path, given_up: Callable[[], bool] = lambda: False) -> tuple[int, ...]:
     """Make the file, if there is none, and bring its tables up to date.
+
+    Args:
+        path: of the file.
+        given_up: whether to wait no longer while another process holds it.
 
     Returns:
         The numbers of the migrations that were missing.
@@ -92,7 +99,7 @@ def migrate(path: Path) -> tuple[int, ...]:
     """
     make_folder(path)
     _make_private(path)
-    return _with_file(path, _migrate)
+    return _with_file(path, lambda connection: _migrate(connection, given_up), _SLICE)
 
 
 def schema_state(path: Path) -> SchemaState:
@@ -103,7 +110,7 @@ def schema_state(path: Path) -> SchemaState:
     """
     if not path.exists():
         return SchemaState(0)
-    return _with_file(path, _find_state)
+    return _with_file(path, _find_state, _MIGRATION_PATIENCE)
 
 
 def _make_private(path: Path) -> None:
@@ -118,9 +125,9 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _with_file(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+def _with_file(path: Path, work: Callable[[sqlite3.Connection], T], patience: float) -> T:
     try:
-        connection = connect(path, _MIGRATION_PATIENCE)
+        connection = connect(path, patience)
         try:
             return work(connection)
         finally:
@@ -136,9 +143,9 @@ def _with_file(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
         ) from error
 
 
-def _migrate(connection: sqlite3.Connection) -> tuple[int, ...]:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
+def _migrate(connection: sqlite3.Connection, given_up: Callable[[], bool]) -> tuple[int, ...]:
+    if not _begin_patiently(connection, given_up):
+        return ()
     try:
         applied = run(connection.cursor(), apply_missing(SQLITE, time.time_ns() // 1_000_000))
     except BaseException:
@@ -146,6 +153,32 @@ def _migrate(connection: sqlite3.Connection) -> tuple[int, ...]:
         raise
     connection.execute("COMMIT")
     return applied
+
+
+def _begin_patiently(connection: sqlite3.Connection, given_up: Callable[[], bool]) -> bool:
+    last = time.monotonic() + _MIGRATION_PATIENCE
+    while True:
+        try:
+            return _begin(connection)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or given_up() or time.monotonic() >= last:
+                raise
+            # Some locks are not waited for by SQLite itself.
+            time.sleep(_SLICE)
+
+
+def _begin(connection: sqlite3.Connection) -> bool:
+    """Begin to bring the tables up to date; False, and nothing is begun, when they are.
+
+    So a file on which another process writes for a while can be opened all the same.
+    """
+    connection.execute("PRAGMA journal_mode = WAL")
+    state = _find_state(connection)
+    refuse_newer(state)
+    if state.current:
+        return False
+    connection.execute("BEGIN IMMEDIATE")
+    return True
 
 
 def _find_state(connection: sqlite3.Connection) -> SchemaState:

@@ -51,7 +51,7 @@ class SchemaState:
 def find_state() -> Transaction[SchemaState]:
     """Which schema the database has; it must have been migrated once."""
     [(found,)] = yield _FIND
-    return SchemaState(found)
+    return SchemaState(found, NEWEST)
 
 
 def refuse_newer(state: SchemaState) -> None:

@@ -8,6 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from core.updates import ByToken
 from infra.store import AlreadyServed, Store, StoreRefused, open_sqlite
 from infra.store.file_lock import FileLock
 from infra.store.sqlite import SqliteDatabase
+from infra.store.sqlite_file import migrate
 from infra.store.sqlite_waiting import WaitingSqliteDatabase
 from tests.contract.store.samples import BOT, a_message, a_question, ask, do, press
 from tests.integration.store.gate import LIMIT, Gate
@@ -118,6 +122,46 @@ async def test_a_server_waits_for_the_one_before_it(path: Path) -> None:
     await (await second).close()
 
 
+async def test_f15_a_file_that_is_up_to_date_is_opened_while_another_process_writes(path: Path) -> None:
+    migrate(path)
+    with closing(_locked(path)):
+        async with asyncio.timeout(LIMIT), open_sqlite(path, BOT, lock_wait=0) as store:
+            await store.check()
+
+
+def test_a_file_that_must_be_migrated_is_waited_for(path: Path) -> None:
+    looked = threading.Event()
+
+    def look() -> bool:
+        looked.set()
+        return False
+
+    other = _locked(path)
+    with ThreadPoolExecutor(1) as pool:
+        migrating = pool.submit(migrate, path, look)
+        assert looked.wait(LIMIT)
+        assert not migrating.done()
+        other.close()
+        assert migrating.result(LIMIT)
+
+
+def test_f18_who_is_told_to_end_does_not_wait_for_a_file_that_must_be_migrated(path: Path) -> None:
+    async def main() -> None:
+        opening = asyncio.create_task(SqliteDatabase.open(path, lock_wait=0))
+        async with asyncio.timeout(LIMIT):
+            while not _is_taken(path):  # noqa: ASYNC110 - a file is no Event of ours
+                await asyncio.sleep(0.01)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    with closing(_locked(path)):
+        began = time.monotonic()
+        # It ends when its threads have.
+        asyncio.run(main())
+        assert time.monotonic() - began < LIMIT
+
+
 async def test_what_comes_first_is_tried_until_it_succeeds_and_nobody_uses_the_file_before(
     path: Path,
 ) -> None:
@@ -210,6 +254,12 @@ async def test_every_commit_reaches_the_disk_and_keys_are_checked(
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether a server has begun to work on the file."""
+    lock = Path(f"{path}.lock")
+    return lock.exists() and lock.read_text() != ""
 
 
 def _locked(path: Path) -> sqlite3.Connection:
