@@ -111,8 +111,10 @@ class SqlDeadlineStore(Rows):
 
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.claim`."""
-        due = Statement(_DUE, (self.bot, milliseconds(now), _first(limit)), for_update=True, pass_over=True)
-        return await self._change_all(due, limit, lambda task: Change.to_state(task.sending(now, lease)))
+        # What is due comes in no order, so all of it is taken: a few more than asked for while a row is bad.
+        most = _first(limit)
+        due = Statement(_DUE, (self.bot, milliseconds(now), most), for_update=True, pass_over=True)
+        return await self._change_all(due, most, lambda task: Change.to_state(task.sending(now, lease)))
 
     async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
         """See `core.ports.DeadlineStore.claim_in`."""
