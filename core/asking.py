@@ -11,14 +11,11 @@ from core.messages import Chat, Message
 from core.policy import Policy
 from core.ports import Formatter
 from core.questions import Option, Question, Respondents, TextInput
-from core.rendering import OUTCOME_ROOM
+from core.rendering import MARKUP_LIMIT, OUTCOME_ROOM, json_size
 from core.submitting import Submission, TaskDesk
 from core.tasks import Task
 
 ENDPOINT = "POST /v1/questions"
-
-MARKUP_LIMIT = 9_500
-"""Bytes of buttons that a message can carry; Telegram refuses about 10,000 (measured on its server)."""
 
 _BYTES_PER_BUTTON = 90
 
@@ -108,7 +105,7 @@ def _option_problems(request: QuestionRequest) -> Iterator[FieldProblem]:
         seen.add(option.id)
     if request.on_expiry is not None and request.on_expiry not in seen:
         yield FieldProblem("/on_expiry/choice", f"No option has the id {request.on_expiry}.")
-    if sum(len(option.label.encode()) + _BYTES_PER_BUTTON for option in request.options) > MARKUP_LIMIT:
+    if sum(json_size(option.label) + _BYTES_PER_BUTTON for option in request.options) > MARKUP_LIMIT:
         yield FieldProblem(
             "/options", "These options are too much for one message; use fewer or shorter labels."
         )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from core import phrases
 from core.buttons import ButtonData, ButtonKey
+from core.errors import FieldProblem
 from core.messages import Edit, LinkButton, Message
 from core.ports import Button, FormattedText, Formatter, Keyboard, Part
 from core.questions import Option, Question
@@ -17,6 +18,13 @@ from core.tasks import Task
 OUTCOME_ROOM = 400
 """Characters kept free in a question's last part: how to answer, and later its outcome, fit under it."""
 
+MARKUP_LIMIT = 9_500
+"""Bytes of buttons that a message can carry; Telegram refuses about 10,000 (measured on its server)."""
+
+MOST_BUTTONS = 100
+"""Buttons that a message can carry; Telegram refuses more."""
+
+_BYTES_PER_LINK = 24
 _ROW_WIDTH = 32
 _ROW_LENGTH = 4
 
@@ -108,6 +116,22 @@ def last_messages(task: Task, formatter: Formatter, key: ButtonKey) -> tuple[int
 def link_rows(rows: tuple[tuple[LinkButton, ...], ...]) -> Keyboard:
     """Link buttons as Telegram's."""
     return tuple(tuple(Button(button.text, url=button.url) for button in row) for row in rows)
+
+
+def link_problems(rows: tuple[tuple[LinkButton, ...], ...]) -> Iterator[FieldProblem]:
+    """What keeps these link buttons from standing under one message."""
+    buttons = [button for row in rows for button in row]
+    size = sum(json_size(each.text) + json_size(each.url) + _BYTES_PER_LINK for each in buttons)
+    if len(buttons) > MOST_BUTTONS or size > MARKUP_LIMIT:
+        yield FieldProblem(
+            "/buttons",
+            "These buttons are too much for one message; use fewer, or shorter texts and addresses.",
+        )
+
+
+def json_size(text: str) -> int:
+    """Bytes that a text takes among a message's buttons, as JSON in UTF-8 without its quotation marks."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 def option_rows(options: tuple[Option, ...]) -> Iterator[tuple[int, ...]]:

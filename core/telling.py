@@ -9,8 +9,8 @@ from core.drafting import Drafter
 from core.errors import AlreadyFinal, Invalid, NotFound, Problems
 from core.messages import Chat, Deletion, Edit, Message
 from core.policy import ChatId, Policy
-from core.ports import Formatter
-from core.rendering import edited_parts, misfit_text
+from core.ports import Formatter, Part
+from core.rendering import edited_parts, link_problems, misfit_text
 from core.submitting import Submission, TaskDesk
 from core.tasks import Task, TaskKind, TaskState
 
@@ -51,7 +51,7 @@ class Telling:
         """Say something, and wait until Telegram has it.
 
         Raises:
-            Invalid: an unknown chat alias, or markup that Telegram would refuse.
+            Invalid: an unknown chat alias, markup that Telegram would refuse, or too many buttons.
             ChatForbidden: no role of the service names the endpoint and the chat.
             IdempotencyMismatch: the key was used with another body.
         """
@@ -75,6 +75,7 @@ class Telling:
             chat = policy.resolve_chat(request.chat)
         with problems.gathering():
             self.formatter.format(request.message.text, request.message.format)
+        problems.add(link_problems(request.message.buttons))
         problems.refuse_any("The message does not validate.")
         return chat
 
@@ -83,7 +84,8 @@ class Telling:
 
         Raises:
             NotFound: this service has no such message.
-            Invalid: the new text needs more or fewer Telegram messages than the old one.
+            Invalid: markup that Telegram would refuse, too many buttons, or a text that needs more or fewer
+                Telegram messages than the old one.
             AlreadyFinal: the message was never sent, or not as a whole.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
@@ -92,10 +94,19 @@ class Telling:
         if repeated is not None:
             return repeated
         _require_sent(message)
-        parts = edited_parts(edit, self.formatter)
+        parts = self._checked_parts(edit)
         if message.final and len(parts) != len(message.message_ids):
             raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
         return await self._correct(message, edit, submission)
+
+    def _checked_parts(self, edit: Edit) -> tuple[Part, ...]:
+        problems = Problems()
+        parts: tuple[Part, ...] = ()
+        with problems.gathering():
+            parts = edited_parts(edit, self.formatter)
+        problems.add(link_problems(edit.buttons))
+        problems.refuse_any("The message does not validate.")
+        return parts
 
     async def delete(self, message_id: str, submission: Submission) -> Task:
         """Take a message of this service away. Telegram allows it for 48 hours.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -27,6 +29,38 @@ def _storable(text: str) -> str:
     return text
 
 
+def _readable(text: str) -> str:
+    if _SHOWS_NOTHING.fullmatch(text):
+        raise PydanticCustomError("shows_nothing", "There is nothing to read in this; write something.")
+    return _storable(text)
+
+
+def _opens(address: str) -> str:
+    if not _is_opened(address):
+        raise PydanticCustomError(
+            "not_opened",
+            "Telegram opens no such address: write https://, http:// or tg://, then a host with a dot, "
+            "and no blanks.",
+        )
+    return address
+
+
+def _is_opened(address: str) -> bool:
+    """Whether a button may have this address; Telegram refuses any other ("Wrong HTTP URL")."""
+    scheme = _SCHEME.match(address)
+    if scheme is None or _BLANK.search(address):
+        return False
+    if scheme[1].lower() == "tg":
+        return scheme.end() < len(address)
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises for one that is no number, or too large
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return "." in host or ":" in host
+
+
 def _not_yet(value: Any) -> Any:
     """Refuse a value of the contract that this version does not know what to do with."""
     raise PydanticCustomError("not_built", "This version has no {value} here yet.", {"value": repr(value)})
@@ -41,8 +75,14 @@ def _only(built: str | bool) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+_SHOWS_NOTHING = re.compile(r"[\s\x01-\x1f\u202a-\u202e]*")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+_SCHEME = re.compile("(https?|tg)://", re.IGNORECASE)
+
 STORABLE: Final = AfterValidator(_storable)
 """Text that every database can keep; it stands behind the length, so that this is told first."""
+READABLE: Final = AfterValidator(_readable)
+"""The same, of which a person sees something: on a button without a label, nobody would know what it does."""
 Id = Annotated[int, Field(gt=-INT64, lt=INT64)]
 PositiveId = Annotated[int, Field(gt=0, lt=INT64)]
 ChatName = Annotated[
@@ -76,8 +116,10 @@ class Body(BaseModel):
 class LinkButtonBody(Body):
     """A button that opens an address."""
 
-    text: Annotated[str, Field(min_length=1, max_length=64), STORABLE]
-    url: Annotated[str, Field(pattern=r"^(https?|tg)://[^\s\x00]+$", max_length=2048)]
+    text: Annotated[str, Field(min_length=1, max_length=64), READABLE]
+    url: Annotated[
+        str, Field(max_length=2048, description="An http, https or tg address."), AfterValidator(_opens)
+    ]
 
 
 LinkRows = Annotated[
@@ -155,7 +197,7 @@ class OptionBody(Body):
     """One button of a question."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you get as `choice`.")]
-    label: Annotated[str, Field(min_length=1, max_length=64, description="What the person reads."), STORABLE]
+    label: Annotated[str, Field(min_length=1, max_length=64, description="What the person reads."), READABLE]
     style: Style | None = None
     reason: Annotated[bool, _only(built=False), Field(json_schema_extra={"const": False})] = False
 
@@ -164,7 +206,7 @@ class InputBody(Body):
     """A written answer."""
 
     type: Annotated[Literal["text"], _only(built="text")]
-    placeholder: Annotated[str, Field(min_length=1, max_length=64), STORABLE] | None = None
+    placeholder: Annotated[str, Field(min_length=1, max_length=64), READABLE] | None = None
 
 
 class RespondentsBody(Body):

@@ -163,6 +163,108 @@ async def test_link_buttons_stand_in_their_rows(gate: Gate, service: Service) ->
     assert [button.raw["url"] for button in arrived.buttons] == [each["url"] for row in rows for each in row]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://example.com",
+        "http://example.com:8080/a?b=c#d",
+        "https://[::1]/",
+        "https://bücher.example/",
+        "tg://user?id=815",
+        "TG://resolve?domain=x",
+    ],
+)
+async def test_a_button_opens_whatever_telegram_opens(gate: Gate, service: Service, url: str) -> None:
+    ada = gate.person()
+    await sent_task(service, message(ada, buttons=[[{"text": "Open", "url": url}]]))
+    assert (await gate.next_message(ada)).labels == ["Open"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com",
+        "ftp://example.com",
+        "javascript:alert(1)",
+        "https://",
+        "https://x",
+        "http://localhost",
+        "http://localhost:8080/a.b",
+        "https://user.name@x/",
+        "https://[",
+        "https://😀",
+        "https://example.com:port/",
+        "https://example.com/a b",
+        "https://example.com/\n",
+        "tg://",
+    ],
+)
+async def test_a_button_s_address_that_telegram_would_refuse_is_refused_in_words(
+    gate: Gate, service: Service, url: str
+) -> None:
+    ada = gate.person()
+    task = await sent_task(service, message(ada))
+    rows = [[{"text": "Open", "url": url}]]
+    for response in (
+        await service.send(message(ada, buttons=rows)),
+        await service.call("PATCH", f"/v1/messages/{task['id']}", {"text": "?", "buttons": rows}),
+    ):
+        (error,) = response.problem("invalid")["errors"]
+        assert error["pointer"] == "/buttons/0/0/url"
+        assert error["detail"].startswith("Telegram opens no such address: write https://")
+    assert gate.sends(ada) == 1
+
+
+LINK = {"text": "Log", "url": "https://example.com/"}
+
+
+@pytest.mark.parametrize(
+    "buttons",
+    [
+        [[{**LINK, "url": f"https://example.com/{'x' * 90}"}] * 8] * 13,
+        [[{**LINK, "url": f"https://example.com/{chr(34) * 2000}"}]] * 3,
+        [[LINK] * 8] * 13,
+        [[{**LINK, "text": "😀" * 64}] * 8] * 10,
+    ],
+    ids=["long addresses", "signs that are escaped", "too many", "long texts"],
+)
+async def test_buttons_that_are_too_much_for_one_message_are_refused(
+    gate: Gate, service: Service, buttons: Json
+) -> None:
+    ada = gate.person()
+    task = await sent_task(service, message(ada))
+    response = await service.send(message(ada, buttons=buttons))
+    assert response.pointers() == {"/buttons"}
+    edit = await service.call("PATCH", f"/v1/messages/{task['id']}", {"text": "?", "buttons": buttons})
+    assert edit.pointers() == {"/buttons"}
+    assert gate.sends(ada) == 1
+
+
+async def test_as_many_buttons_as_telegram_takes_arrive(gate: Gate, service: Service) -> None:
+    ada = gate.person()
+    link = {"text": "L" * 10, "url": f"https://example.com/{'x' * 38}"}
+    await sent_task(service, message(ada, buttons=[[link] * 8] * 12 + [[link] * 4]))
+    assert len((await gate.next_message(ada)).buttons) == 100
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u00a0\u2003", "\u202a"])
+async def test_a_label_that_shows_nothing_is_refused(gate: Gate, service: Service, blank: str) -> None:
+    ada = gate.person()
+    link = message(ada, buttons=[[{**LINK, "text": blank}]])
+    asked = question(
+        ada, options=[{"id": "yes", "label": blank}], input={"type": "text", "placeholder": blank}
+    )
+    assert (await service.send(link)).pointers() == {"/buttons/0/0/text"}
+    problem = (await service.ask(asked)).problem("invalid")
+    sentence = "There is nothing to read in this; write something."
+    assert {each["pointer"]: each["detail"] for each in problem["errors"]} == {
+        "/options/0/label": sentence,
+        "/input/placeholder": sentence,
+    }
+    assert gate.sends(ada) == 0
+
+
 @pytest.mark.parametrize("length", [4096, 4097, 20_000, 32_768])
 async def test_a_long_text_is_split_and_nothing_is_lost(gate: Gate, service: Service, length: int) -> None:
     ada = gate.person()

@@ -107,6 +107,8 @@ async def test_what_counts_on_expiry_is_one_of_the_options(gateway: Gateway) -> 
 async def test_more_buttons_than_telegram_carries_are_refused_here(gateway: Gateway) -> None:
     long = tuple(Option(str(number), "🚀" * 64) for number in range(50))
     assert await pointers(gateway, QuestionRequest(ADA.id, MESSAGE, options=long)) == ["/options"]
+    escaped = tuple(Option(str(number), '"' * 64) for number in range(50))
+    assert await pointers(gateway, QuestionRequest(ADA.id, MESSAGE, options=escaped)) == ["/options"]
     short = tuple(Option(str(number), "x" * 64) for number in range(50))
     assert len((await gateway.ask(options=short)).question.options) == 50
 

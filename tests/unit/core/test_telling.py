@@ -173,3 +173,14 @@ async def test_what_stands_of_a_message_can_be_deleted_but_not_edited(
     assert (deletion.state, deletion.error) == (TaskState.SENT, None)
     assert gateway.world.messenger.last.now is None
     assert gateway.row(message) == message
+
+
+async def test_buttons_that_are_too_much_are_told_beside_a_wrong_text(gateway: Gateway) -> None:
+    message = await gateway.tell(wait=25)
+    many = ((LinkButton("Log", "https://ci.example/1"),) * 8,) * 13
+    with pytest.raises(Invalid) as caught:
+        await gateway.telling.send(MessageRequest(ADA.id, Message("BROKEN", buttons=many)), Submission(CI))
+    assert [problem.pointer for problem in caught.value.problems] == ["/text", "/buttons"]
+    with pytest.raises(Invalid) as caught:
+        await gateway.telling.edit(message.id, Edit("BROKEN", buttons=many), Submission(CI))
+    assert [problem.pointer for problem in caught.value.problems] == ["/text", "/buttons"]
