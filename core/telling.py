@@ -89,12 +89,12 @@ class Telling:
             AlreadyFinal: the message was never sent, or not as a whole.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
+        parts = self._checked_parts(edit)
         message = await self._message(message_id, EDIT, submission)
         repeated = await self.desk.repeated(submission)
         if repeated is not None:
             return repeated
         _require_sent(message)
-        parts = self._checked_parts(edit)
         if message.final and len(parts) != len(message.message_ids):
             raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
         return await self._correct(message, edit, submission)

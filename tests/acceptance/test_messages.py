@@ -437,6 +437,24 @@ async def test_a_patch_says_all_that_is_wrong_with_its_body(gate: Gate, service:
     assert response.pointers() == {"/text", "/format", "/buttons/0/0/url", "/silent"}
 
 
+async def test_the_first_reason_to_refuse_a_patch_is_the_one_that_is_told(
+    gate: Gate, service: Service
+) -> None:
+    wrong, right = {"text": "<b>open", "format": "html"}, {"text": "Other"}
+    narrow = service.with_roles("approver")
+    path = f"/v1/messages/{(await sent_task(service, message(gate.person())))['id']}"
+    (await service.call("PATCH", path, {"text": "Edited"}, key="k")).task(200)
+    failed = (await service.send(message(1337))).problem("recipient_unreachable")["task"]
+    for caller, of, key in (
+        (narrow, path, "k"),
+        (service, path, "k"),
+        (service, f"/v1/messages/{failed['id']}", "f"),
+    ):
+        assert (await caller.call("PATCH", of, wrong, key=key)).pointers() == {"/text"}
+    (await narrow.call("PATCH", path, right, key="k")).problem("chat_forbidden")
+    (await service.call("PATCH", path, right, key="k")).problem("idempotency_mismatch")
+
+
 async def test_f9_a_group_that_became_a_supergroup_is_followed_and_remembered(
     gate: Gate, service: Service
 ) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import AlreadyFinal, ChatForbidden, Invalid, NotFound
+from core.errors import AlreadyFinal, ChatForbidden, IdempotencyMismatch, Invalid, NotFound
 from core.messages import Edit, LinkButton, Message
 from core.submitting import Submission
 from core.tasks import TaskKind, TaskState
 from core.telling import MessageRequest
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.messenger import BLOCKED, DELIVERED, UNCLEAR, UNCLEAR_LOST, Hang, Outcome
-from tests.fakes.world import ADA, BILLING, CI, GROUP, NARROW_CI, Gateway, key
+from tests.fakes.world import ADA, BEN, BILLING, CI, GROUP, NARROW_CI, Gateway, key
 
 LINKS = ((LinkButton("Log", "https://ci.example/1"),),)
 
@@ -184,3 +184,19 @@ async def test_buttons_that_are_too_much_are_told_beside_a_wrong_text(gateway: G
     with pytest.raises(Invalid) as caught:
         await gateway.telling.edit(message.id, Edit("BROKEN", buttons=many), Submission(CI))
     assert [problem.pointer for problem in caught.value.problems] == ["/text", "/buttons"]
+
+
+async def test_what_is_wrong_with_an_edit_is_told_before_the_message_is_looked_at(gateway: Gateway) -> None:
+    used = Submission(CI, 25, key("one", route="edit"))
+    message = await gateway.tell(wait=25)
+    await gateway.telling.edit(message.id, Edit("Corrected"), used)
+    other = Submission(CI, 25, key("one", "other", route="edit"))
+    with pytest.raises(IdempotencyMismatch):
+        await gateway.telling.edit(message.id, Edit("Other"), other)
+    with pytest.raises(Invalid):
+        await gateway.telling.edit(message.id, Edit("BROKEN"), other)
+    gateway.world.messenger.script(BLOCKED)
+    failed = await gateway.tell(chat=BEN.id, wait=25)
+    assert failed.state is TaskState.FAILED
+    with pytest.raises(Invalid):
+        await gateway.correct(failed, "BROKEN")
