@@ -53,6 +53,7 @@ class Timekeeper:
     _alarm: asyncio.Event = field(default_factory=asyncio.Event)
     _soonest: datetime | None = None
     _resume_at: datetime | None = None
+    _failing: bool = False
 
     def remember(self, at: datetime) -> None:
         """Something comes due at this time."""
@@ -69,12 +70,24 @@ class Timekeeper:
                 await self.sweep()
                 due = await self._next_time()
             except StorageUnavailable as error:
-                log.warning(
-                    "Deadlines could not be looked at: %s", error.detail, extra={"action": "sweep_failed"}
-                )
+                self._tell(error)
                 due = self._now() + timedelta(seconds=1)
+            else:
+                self._tell(None)
             self.remember(due)
             await self._sleep()
+
+    def _tell(self, trouble: StorageUnavailable | None) -> None:
+        """Tell when it begins and when it is over, not each second."""
+        if (trouble is not None) == self._failing:
+            return
+        self._failing = trouble is not None
+        if trouble is None:
+            log.info("Deadlines are looked at again.", extra={"action": "sweep_well"})
+        else:
+            log.warning(
+                "Deadlines could not be looked at: %s", trouble.detail, extra={"action": "sweep_failed"}
+            )
 
     async def sweep(self) -> int:
         """Do everything that is due now; returns how many things were done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import time
@@ -63,6 +64,8 @@ from infra.tokens.fetching import KeyFetcher
 from infra.tokens.issuer import USUAL_PACE, Issuer
 from infra.wakers import LocalWaker, sweep_waiting_room
 from infra.worker import BAD_START, tell_bad_start
+
+log = logging.getLogger("telegate.server")
 
 STOP_GRACE = 1.5
 """Seconds that sends in flight get when the process is told to stop."""
@@ -151,6 +154,7 @@ class Gateway:
         stack.push_async_callback(gateway.attending.leave)
         stack.push_async_callback(gateway.metrics.leave)
         await stack.enter_async_context(running(gateway.loops()))
+        _tell_start(settings)
         return gateway
 
     @classmethod
@@ -352,6 +356,19 @@ class Gateway:
         """Let every waiting request answer now: with its answer, or with 202 and where to look."""
         self.draining = self.sweep.hurried = self.sender.errands.stopping = True
         self.room.close()
+
+
+def _tell_start(settings: Settings) -> None:
+    """What somebody wants to know first who reads this log and does not know this server."""
+    database = settings.database
+    log.info(
+        "Telegate %s serves %s, with %s and the policy %s.",
+        __version__,
+        settings.public_url or "where PUBLIC_URL does not say",
+        f"the SQLite file {database}" if isinstance(database, Path) else f"PostgreSQL at {database.place}",
+        settings.permissions_file,
+        extra={"action": "started"},
+    )
 
 
 def _collect_less_often() -> None:

@@ -105,8 +105,10 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line; control characters in it are shown, so that nobody forges a second one."""
         message = redaction.clean(record.getMessage()).translate(_CONTROL).replace("\n", "\n  | ")
-        request_id = _extras(record).get("request_id")
-        told = f"  [{request_id}]" if request_id else ""
+        extras = _extras(record)
+        told = "".join(f"  {name}={_shown(extras[name])}" for name in _WHO if extras.get(name) is not None)
+        request_id = extras.get("request_id")
+        told += f"  [{request_id}]" if request_id else ""
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         line = f"{clock} {record.levelname:<8} {message}{told}"
         colour = _COLOURS.get(record.levelno) if self._colours else None
@@ -114,6 +116,14 @@ class TextFormatter(logging.Formatter):
             line = f"{colour}{line}\x1b[0m"
         text = _exception_text(record)
         return f"{line}\n{text}" if text else line
+
+
+_WHO: Final = ("service", "task", "person", "chat", "command", "method")
+"""Fields that say who and what a line for people is about; the others are for machines."""
+
+
+def _shown(value: object) -> str:
+    return redaction.clean(str(value)).translate(_CONTROL).replace("\n", "\\n")
 
 
 def _encode(line: Mapping[str, object]) -> str:

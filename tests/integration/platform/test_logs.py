@@ -113,6 +113,14 @@ def test_text_carries_the_request_id_and_the_traceback() -> None:
     assert "Stack (most recent call last)" in text
 
 
+def test_text_says_who_and_what_a_line_is_about() -> None:
+    stream = io.StringIO()
+    configure_logging(log_format="text", level="info", stream=stream)
+    fields = {"action": "x", "status": 200, "person": 815, "command": "a\nb", "task": None}
+    logging.getLogger("telegate.test").info("Hello.", extra=fields)
+    assert stream.getvalue().endswith("INFO     Hello.  person=815  command=a\\nb\n")
+
+
 def test_a_message_cannot_forge_a_second_line() -> None:
     text, machine = io.StringIO(), io.StringIO()
     for log_format, stream in (("text", text), ("json", machine)):
