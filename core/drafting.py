@@ -82,11 +82,11 @@ class Drafter:
         )
 
     def reply(self, text: str, chat: Chat, reply_to: int) -> Task:
-        """What the gateway itself says to a person, as a task: so a crash does not lose it.
+        """What the gateway itself says to a person, as a task: it keeps its place, and is never said twice.
 
-        Twice the same reply is better than none to somebody who waits for it.
+        A crash in the middle of saying it may cost it; whoever waits for it asks again.
         """
-        message = Message(text=text, reply_to=reply_to, reply_required=False, resend=True)
+        message = Message(text=text, reply_to=reply_to, reply_required=False)
         lifetime = REPLY_LIFETIME.total_seconds()
         return self.draft(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
 
