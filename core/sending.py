@@ -161,11 +161,16 @@ class Sender:
             self.errands.run(self._give_up(task, lambda current, now: current.unknown(now, doubt_of(task))))
 
     def resume(self, task: Task) -> None:
-        """Perform a task that this process holds and has lost sight of: Telegram was never asked for it.
+        """Go on with a task that this process holds and has lost sight of.
 
-        The answer of the database was lost when the task was stored or taken from the queue.
+        The answer of the database was lost when the task was stored or taken: this process never asked
+        Telegram for it. But whoever had it before may have, when it was taken over.
         """
-        if task.id not in self._in_hand and task.id not in self._asked:
+        if task.id in self._in_hand or task.id in self._asked:
+            return
+        if task.in_doubt:
+            self.recover(task)
+        else:
             self.begin_claimed(task)
 
     async def stop(self, grace: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -704,6 +705,47 @@ async def test_what_a_bug_let_go_of_after_telegram_was_asked_is_not_asked_again(
     assert (gateway.row(task).state, len(gateway.said())) == (TaskState.SENDING, 1)
     await gateway.pass_time(20)
     assert (gateway.row(task).state, len(gateway.said())) == (TaskState.UNKNOWN, 1)
+
+
+@pytest.fixture
+async def taken_over_in_trouble(
+    world: World, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Gateway, Task]]:
+    """A process that takes over what a dead one was sending, just as the database breaks off."""
+    first = world.start()
+    world.messenger.script(Hang(done_first=True))
+    task = await first.tell()
+    await turns()
+    await first.crash()
+    second = world.start()
+    world.clock.advance(31)
+    if request.param == "its commit is lost":
+        world.store.lose("abandoned")
+    else:
+        taking = world.store.hold("abandoned")
+    sweeping = asyncio.create_task(second.timekeeper.sweep())
+    if request.param != "its commit is lost":
+        await taking.arrived.wait()
+        world.store.down = True
+        taking.released.set()
+    with pytest.raises(StorageUnavailable):
+        await sweeping
+    world.store.down = False
+    yield second, task
+    await second.sender.stop(0)
+
+
+@pytest.mark.parametrize(
+    "taken_over_in_trouble", ["its commit is lost", "the database goes away behind it"], indirect=True
+)
+async def test_what_a_dead_process_may_have_sent_is_not_sent_again_when_taking_it_over_goes_wrong(
+    taken_over_in_trouble: tuple[Gateway, Task],
+) -> None:
+    gateway, task = taken_over_in_trouble
+    assert gateway.world.store.steps_of(task.id) == ["sending", "taken_over"]
+    await gateway.pass_time(15)
+    assert len(gateway.said()) == 1
+    assert gateway.row(task).state is TaskState.UNKNOWN
 
 
 async def test_a_question_that_kills_whoever_sends_it_is_given_up(world: World) -> None:
