@@ -30,7 +30,6 @@ ACKNOWLEDGEMENT_PAUSES = (0.5, 1.0, 2.0)
 LONGEST_WAIT = 10.0
 """Seconds that a pause of Telegram's is waited for; after a longer one, the sweep closes the question."""
 
-
 SHORTEST_REST, LONGEST_REST = 5.0, 600.0
 """Seconds until a closing that did not succeed is tried again: the wait doubles from one to the other."""
 
@@ -71,19 +70,8 @@ class Closer:
 
     @property
     def resting(self) -> int:
-        """How many closings wait for their next try; those that somebody else has done are forgotten."""
-        latest = self.drafter.clock.now() - timedelta(seconds=LONGEST_REST)
-        self._resting = {task_id: rest for task_id, rest in self._resting.items() if rest.until > latest}
+        """How many closings, at most, wait for their next try."""
         return len(self._resting)
-
-    def _rests(self, task_id: str) -> bool:
-        rest = self._resting.get(task_id)
-        return rest is not None and rest.until > self.drafter.clock.now()
-
-    def _rest(self, task_id: str) -> None:
-        before = self._resting.get(task_id)
-        seconds = SHORTEST_REST if before is None else min(LONGEST_REST, 2 * before.seconds)
-        self._resting[task_id] = _Rest(self.drafter.clock.now() + timedelta(seconds=seconds), seconds)
 
     def acknowledge(self, notice: Notice) -> None:
         """Tell the person who pressed a button what became of it."""
@@ -109,6 +97,18 @@ class Closer:
             raise
         finally:
             self._closing.discard(task.id)
+
+    def _rests(self, task_id: str) -> bool:
+        rest = self._resting.get(task_id)
+        return rest is not None and rest.until > self.drafter.clock.now()
+
+    def _rest(self, task_id: str) -> None:
+        now, longest = self.drafter.clock.now(), timedelta(seconds=LONGEST_REST)
+        # What has not been tried again for so long was closed by another process.
+        self._resting = {one: rest for one, rest in self._resting.items() if rest.until > now - longest}
+        before = self._resting.get(task_id)
+        seconds = SHORTEST_REST if before is None else min(LONGEST_REST, 2 * before.seconds)
+        self._resting[task_id] = _Rest(now + timedelta(seconds=seconds), seconds)
 
     async def _show_outcome(self, task: Task) -> bytes | None:
         """Returns the fingerprint of what stands in the chat now; None when nothing could be edited."""

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, repeat
 from typing import TypeVar
 
 from core.chats import ChatBook
@@ -17,7 +16,7 @@ from core.drafting import Drafter
 from core.errands import Errands
 from core.errors import StorageUnavailable
 from core.figures import Counts
-from core.ports import NotReached, TaskStore, Unclear, Waker
+from core.ports import Formatter, NotReached, TaskStore, Unclear, Waker
 from core.rendering import parts_of, standing_text
 from core.tasks import DECIDED_STATES, LOST, Change, Failure, Lease, Task, TaskKind, TaskState
 
@@ -31,11 +30,10 @@ LONGEST_PAUSE = 60.0
 UNCLEAR_TRIES = 5
 """How often what may be repeated is, after an unclear outcome."""
 
+STORE_AGAIN, STORE_AGAIN_LATER = 0.25, 2.0
+"""Seconds until an outcome that was not stored is tried again: the wait doubles from one to the other."""
+
 _NO_TURN = Failure("telegram_unavailable", "Telegram's limits did not let this through before it expired.")
-
-
-_STORE_AGAIN = (0.25, 0.5, 1.0, 2.0)
-"""Seconds between tries to store an outcome; the last one again and again."""
 
 
 @dataclass(slots=True)
@@ -48,6 +46,7 @@ class Outcomes:
     """
 
     store: TaskStore
+    formatter: Formatter
     waker: Waker
     drafter: Drafter
     chats: ChatBook
@@ -98,7 +97,7 @@ class Outcomes:
         """It has failed; when some of its parts stand in the chat already, its error tells so."""
         if not task.message_ids:
             return task.failed(now, failure)
-        parts = parts_of(task, self.closer.formatter, self.drafter.identity.keys[-1])
+        parts = parts_of(task, self.formatter, self.drafter.identity.keys[-1])
         detail = f"{failure.detail} {standing_text(task, len(parts))}"
         return task.failed(now, replace(failure, detail=detail))
 
@@ -180,20 +179,21 @@ class Outcomes:
         return await self._insist(task, lambda: self.store.advance(task, judge))
 
     async def _insist(self, task: Task, store: Callable[[], Awaitable[T]]) -> T:
-        for pause in chain(_STORE_AGAIN, repeat(_STORE_AGAIN[-1])):
+        pause = STORE_AGAIN
+        while True:
             try:
                 return await store()
             except StorageUnavailable as error:
                 if self.errands.stopping:
                     raise
-                if pause == _STORE_AGAIN[0]:
+                if pause == STORE_AGAIN:
                     log.warning(
                         "What came of a task could not be stored yet; it is tried again: %s",
                         error.detail,
                         extra={"action": "store_failed", "task": task.id},
                     )
             await asyncio.sleep(pause)
-        raise AssertionError("It is repeated without end.")
+            pause = min(2 * pause, STORE_AGAIN_LATER)
 
     def tell(self, task: Task) -> None:
         """Tell whoever is concerned that a task has come to where its row is now."""

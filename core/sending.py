@@ -108,7 +108,15 @@ class Sender:
             self.pacer,
             self.errands,
         )
-        self.outcomes = Outcomes(self.store, self.waker, self.drafter, self.chats, self.closer, self.errands)
+        self.outcomes = Outcomes(
+            self.store,
+            self.formatter,
+            self.waker,
+            self.drafter,
+            self.chats,
+            self.closer,
+            self.errands,
+        )
 
     def take(self, task: Task, place: Place | None = None) -> None:
         """Take over a new task, just as it was stored, with the place that was kept for it."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from core.asking import QuestionRequest
-from core.messages import Edit, Format, LinkButton, Message
+from core.messages import UNSEEN, Edit, Format, LinkButton, Message
 from core.questions import Option, Respondents, Style, TextInput
 from core.telling import MessageRequest
 
@@ -30,7 +30,7 @@ def _storable(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    if _SHOWS_NOTHING.fullmatch(text):
+    if not text.strip(UNSEEN):
         raise PydanticCustomError("shows_nothing", "There is nothing to read in this; write something.")
     return _storable(text)
 
@@ -75,7 +75,6 @@ def _only(built: str | bool) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_SHOWS_NOTHING = re.compile(r"[\s\x01-\x1f\u202a-\u202e]*")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _SCHEME = re.compile("(https?|tg)://", re.IGNORECASE)
 

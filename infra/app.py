@@ -362,10 +362,10 @@ def _tell_start(settings: Settings) -> None:
     """What somebody wants to know first who reads this log and does not know this server."""
     database = settings.database
     log.info(
-        "Telegate %s serves %s, with %s and the policy %s.",
+        "Telegate %s has started: PUBLIC_URL is %s, the database %s, the policy %s.",
         __version__,
-        settings.public_url or "where PUBLIC_URL does not say",
-        f"the SQLite file {database}" if isinstance(database, Path) else f"PostgreSQL at {database.place}",
+        settings.public_url or "not set",
+        database if isinstance(database, Path) else database.place,
         settings.permissions_file,
         extra={"action": "started"},
     )

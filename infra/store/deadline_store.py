@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from core.ports import SENDING_GRACE
 from core.tasks import Change, Lease, Task
 from infra.store import steps
-from infra.store.rows import COLUMNS, milliseconds, readable, to_time, unreadable
+from infra.store.rows import COLUMNS, milliseconds, to_time
 from infra.store.steps import Rows
 from infra.store.transactions import Row, Statement, Transaction
 
@@ -112,7 +112,7 @@ class SqlDeadlineStore(Rows):
     async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.claim`."""
         # What is due comes in no order, so all of it is taken: a few more than asked for while a row is bad.
-        most = _first(limit)
+        most = self._first(limit)
         due = Statement(_DUE, (self.bot, milliseconds(now), most), for_update=True, pass_over=True)
         return await self._change_all(due, most, lambda task: Change.to_state(task.sending(now, lease)))
 
@@ -129,32 +129,32 @@ class SqlDeadlineStore(Rows):
 
     async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.abandoned`; the oldest come first."""
-        params = (self.bot, milliseconds(now), _first(limit))
+        params = (self.bot, milliseconds(now), self._first(limit))
         left = Statement(_ABANDONED, params, for_update=True, pass_over=True)
         return await self._change_all(left, limit, lambda task: Change(task.taken_over(lease), "taken_over"))
 
     async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.held`."""
-        wanted = Statement(_HELD, (self.bot, milliseconds(until), holder, _first(limit)))
+        wanted = Statement(_HELD, (self.bot, milliseconds(until), holder, self._first(limit)))
         rows = await self.database.read(lambda: steps.rows_of(wanted))
-        return readable(self.bot, rows)[:limit]
+        return self._readable(rows)[:limit]
 
     async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
         """See `core.ports.DeadlineStore.overdue`."""
-        late = Statement(_OVERDUE, (self.bot, milliseconds(now), _first(limit)))
-        stuck = Statement(_OVERDUE_SENDING, (self.bot, milliseconds(now - SENDING_GRACE), _first(limit)))
+        late = Statement(_OVERDUE, (self.bot, milliseconds(now), self._first(limit)))
+        stuck = Statement(_OVERDUE_SENDING, (self.bot, milliseconds(now - SENDING_GRACE), self._first(limit)))
         both = await self.database.read(lambda: _both(late, stuck))
-        return [task.id for rows in both for task in readable(self.bot, rows)[:limit]]
+        return [task.id for rows in both for task in self._readable(rows)[:limit]]
 
     async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
         """See `core.ports.DeadlineStore.unclosed`; the oldest come first."""
-        wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), _first(limit)))
+        wanted = Statement(_UNCLOSED, (self.bot, milliseconds(before), self._first(limit)))
         rows = await self.database.read(lambda: steps.rows_of(wanted))
-        return readable(self.bot, rows)[:limit]
+        return self._readable(rows)[:limit]
 
     async def next_deadline(self) -> datetime | None:
         """See `core.ports.DeadlineStore.next_deadline`."""
-        earliest = await self.database.read(lambda: _earliest(self.bot))
+        earliest = await self.database.read(self._earliest)
         return None if earliest is None else to_time(earliest)
 
     async def forget(self, now: datetime, finished_before: datetime, limit: int) -> int:
@@ -179,32 +179,30 @@ class SqlDeadlineStore(Rows):
 
         def transaction() -> Transaction[Sequence[Task]]:
             changed: list[Task] = []
-            for found in readable(self.bot, (yield wanted))[:limit]:
+            for found in self._readable((yield wanted))[:limit]:
                 after = yield from steps.take(self.bot, at, found, decide(found))
                 changed.append(after)
             return changed
 
         return await self._write(transaction)
 
+    def _first(self, limit: int) -> int:
+        """How many rows to read for so many tasks."""
+        return limit + len(self._unreadable)
+
+    def _earliest(self) -> Transaction[int | None]:
+        grace = SENDING_GRACE // timedelta(milliseconds=1)
+        plain = [(sql, (self.bot,)) for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE)]
+        times: list[int] = []
+        for sql, params in (*plain, (_NEXT_OVERDUE_SENDING, (self.bot, grace))):
+            # A number in the text, because a planner that does not know it may read the whole table.
+            rows = yield Statement(f"{sql} LIMIT {self._first(1)}", params)
+            times += [at for at, task_id in rows if task_id not in self._unreadable][:1]
+        return min(times, default=None)
+
     async def _delete(self, statement: Statement) -> int:
         return len(await self._write(lambda: steps.rows_of(statement)))
 
 
-def _first(limit: int) -> int:
-    """How many rows to read for so many tasks."""
-    return limit + len(unreadable)
-
-
 def _both(one: Statement, other: Statement) -> Transaction[tuple[Sequence[Row], Sequence[Row]]]:
     return (yield one), (yield other)
-
-
-def _earliest(bot: int) -> Transaction[int | None]:
-    grace = SENDING_GRACE // timedelta(milliseconds=1)
-    plain = [(sql, (bot,)) for sql in (_NEXT_DUE, _NEXT_ABANDONED, _NEXT_OVERDUE)]
-    times: list[int] = []
-    for sql, params in (*plain, (_NEXT_OVERDUE_SENDING, (bot, grace))):
-        # A number in the text, because a planner that does not know it may read the whole table.
-        rows = yield Statement(f"{sql} LIMIT {_first(1)}", params)
-        times += [at for at, task_id in rows if task_id not in unreadable][:1]
-    return min(times, default=None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from core.tasks import Task
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import steps
-from infra.store.rows import COLUMNS, decode, readable
+from infra.store.rows import COLUMNS, decode
 from infra.store.steps import Rows
 from infra.store.transactions import Statement, Transaction
 
@@ -42,13 +42,25 @@ class SqlInboxStore(Rows):
     ) -> Effect | None:
         """See `core.ports.InboxStore.receive`."""
         seen = _Seen(self.bot, update_id, self._now())
-        return await self._write(lambda: _receive(seen, lookup, judge), reserved=True)
+        return await self._write(lambda: _receive(seen, self._find_all(lookup), judge), reserved=True)
 
     async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
         """See `core.ports.InboxStore.quarantine`; one without an id is known by its bytes."""
         name = f"sha256:{hashlib.sha256(raw).hexdigest()}" if update_id is None else str(update_id)
         statement = Statement(_SET_ASIDE, (self.bot, name, update_id, self._now(), reason, raw))
         await self._write(lambda: steps.rows_of(statement), reserved=True)
+
+    def _find_all(self, lookup: Lookup | None) -> Transaction[Sequence[Task]]:
+        if lookup is None:
+            return []
+        rows = yield _find(self.bot, lookup)
+        if not rows and isinstance(lookup, ByMessage):
+            rows = yield _find(self.bot, OpenQuestions(lookup.chat))
+        if isinstance(lookup, ByToken):
+            # A press on a task that cannot be read is not taken: Telegram keeps it for whoever can.
+            return [decode(self.bot, row) for row in rows]
+        # Anything else would hold up the whole chat.
+        return self._readable(rows)
 
 
 class _Seen(NamedTuple):
@@ -60,21 +72,12 @@ class _Seen(NamedTuple):
 
 
 def _receive(
-    seen: _Seen, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
+    seen: _Seen, finding: Transaction[Sequence[Task]], judge: Callable[[Sequence[Task]], Effect]
 ) -> Transaction[Effect | None]:
     if not (yield Statement(_SEE, seen)):
         return None
     bot, update_id, at = seen
-    found: dict[str, Task] = {}
-    if lookup is not None:
-        rows = yield _find(bot, lookup)
-        if not rows and isinstance(lookup, ByMessage):
-            rows = yield _find(bot, OpenQuestions(lookup.chat))
-        # A press on a task that cannot be read is not taken: Telegram keeps it for whoever can. Anything
-        # else would hold up the whole chat.
-        alone = isinstance(lookup, ByToken)
-        tasks = [decode(bot, row) for row in rows] if alone else readable(bot, rows)
-        found = {task.id: task for task in tasks}
+    found = {task.id: task for task in (yield from finding)}
     effect = judge(list(found.values()))
     for change in effect.changes:
         task_id = change.task.id

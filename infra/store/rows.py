@@ -166,28 +166,27 @@ def decode(bot: int, row: Row) -> Task:
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 """What `decode` stumbles with: an unknown state, a time after the end of the calendar, JSON that is none."""
 
-unreadable: set[str] = set()
-"""The ids of tasks whose rows this process could not read.
 
-Whoever takes the first few rows of many takes so many more, lest these are all that it ever sees.
-"""
+def readable(bot: int, rows: Iterable[Row], unreadable: set[str]) -> list[Task]:
+    """The tasks of those rows of `COLUMNS` that can be read: one that cannot must not hold up the others.
 
-
-def readable(bot: int, rows: Iterable[Row]) -> list[Task]:
-    """The tasks of those rows of `COLUMNS` that can be read: one that cannot must not hold up the others."""
+    Args:
+        bot: the bot's numeric id.
+        rows: each of a task.
+        unreadable: the ids of tasks that could not be read; those that are new are added, and told of.
+    """
     tasks: list[Task] = []
     for row in rows:
         try:
             tasks.append(decode(bot, row))
         except _UNREADABLE as error:
-            _leave_out(row[0], error)
+            if row[0] not in unreadable:
+                unreadable.add(row[0])
+                _tell_unreadable(row[0], error)
     return tasks
 
 
-def _leave_out(task_id: str, error: Exception) -> None:
-    if task_id in unreadable:
-        return
-    unreadable.add(task_id)
+def _tell_unreadable(task_id: str, error: Exception) -> None:
     # What the error says may repeat what people wrote to each other.
     log.error(
         "The row of task %s cannot be read (%s), so nothing becomes of this task; all others go on. Mend the "

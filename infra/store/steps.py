@@ -9,7 +9,7 @@ from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
 from core.ports import Clock
 from core.tasks import Change, Task, TaskState
-from infra.store.rows import COLUMNS, INSERT, UPDATE, decode, encode, encode_step, milliseconds
+from infra.store.rows import COLUMNS, INSERT, UPDATE, decode, encode, encode_step, milliseconds, readable
 from infra.store.transactions import Database, MovedOn, Row, Statement, Transaction
 
 T = TypeVar("T")
@@ -40,9 +40,15 @@ class Rows:
         self.database = database
         self.bot = bot
         self._clock = clock
+        # Whoever takes the first few rows of many takes so many more, lest these are all that it ever sees.
+        self._unreadable: set[str] = set()
 
     def _now(self) -> int:
         return milliseconds(self._clock.now())
+
+    def _readable(self, rows: Sequence[Row]) -> list[Task]:
+        """The tasks of those rows that can be read."""
+        return readable(self.bot, rows, self._unreadable)
 
     async def _write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
         for _ in range(_MOST_TRIES):

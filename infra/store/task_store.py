@@ -10,7 +10,7 @@ from core.errors import IdempotencyMismatch, TelegateError
 from core.ports import Idempotency, TaskFilter
 from core.tasks import Change, Task
 from infra.store import steps
-from infra.store.rows import COLUMNS, decode, milliseconds, readable
+from infra.store.rows import COLUMNS, decode, milliseconds
 from infra.store.steps import Rows
 from infra.store.transactions import MovedOn, Row, Statement, Transaction
 
@@ -76,7 +76,7 @@ class SqlTaskStore(Rows):
             statement = _page(self.bot, wanted)
             rows = await self.database.read(partial(steps.rows_of, statement))
             shown, more = rows[: wanted.limit], len(rows) > wanted.limit
-            tasks = readable(self.bot, shown)
+            tasks = self._readable(shown)
             if tasks or not more:
                 return tasks, more
             wanted = replace(wanted, after=shown[-1][0])

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.errors import Invalid
-from core.messages import Format
+from core.messages import UNSEEN, Format
 from core.ports import FormattedText
 from infra.telegram.html_text import read_html
 from infra.telegram.markdown_text import read_markdown
-from infra.telegram.marked_text import BLANK, UNSEEN, MarkedText
+from infra.telegram.marked_text import BLANK, MarkedText
 from infra.telegram.splitting import LONGEST_TEXT, split
 
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from core.messages import UNSEEN
 from core.ports import Entity, FormattedText
 
 VERBATIM: Final = frozenset({"pre", "code"})
@@ -16,11 +17,7 @@ _QUOTES = frozenset({"blockquote", "expandable_blockquote"})
 
 # Telegram turns control characters into blanks, drops some others, and then trims.
 BLANK: Final = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
-"""Characters that are not shown, and that Telegram takes away around a text."""
-
-_SPACES = "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
-UNSEEN: Final = BLANK + _SPACES
-"""What alone shows nothing, so that Telegram refuses it; around something else, it keeps Unicode's spaces."""
+"""Those of `UNSEEN` that Telegram takes away around a text; it keeps Unicode's other spaces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from infra.telegram.marked_text import UNSEEN, MarkedText
+from core.messages import UNSEEN
+from infra.telegram.marked_text import MarkedText
 
 LONGEST_TEXT: Final = 4096
 """Characters in one message. Source: https://core.telegram.org/bots/api#sendmessage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,13 @@ SILENT_AFTER: Final = timedelta(seconds=120)
 """Updates that wait for longer than this, while none arrives and Telegram tells no error, are not brought."""
 
 _SET = "Run: telegate webhook set"
+_REACH = "Check that the address is reached from outside."
+# By what Telegram says of our own answers.
+_ADVICE: Final[Mapping[str, str]] = {
+    "401 Unauthorized": f"The secret is not the one that Telegram was given. {_SET}",
+    "403 Forbidden": "The gateway refuses plain HTTP: set TRUSTED_PROXIES to how many routers in front of it "
+    "end TLS.",
+}
 
 
 class TroubleKind(StrEnum):
@@ -136,17 +144,4 @@ class Judge:
 def delivery_error(told: str | None) -> str:
     """Why Telegram could not deliver, in its words, and what to do about it."""
     said = (told or "It does not say why").rstrip(".")
-    return f"{said}. {next((advice for code, advice in _ADVICE if code in said), _REACH)}"
-
-
-_ADVICE: Final = (
-    (
-        "401",
-        "The secret is not the one that Telegram was given. Run: telegate webhook set",
-    ),
-    (
-        "403",
-        "The gateway refuses plain HTTP: set TRUSTED_PROXIES to how many routers in front of it end TLS.",
-    ),
-)
-_REACH: Final = "Check that the address is reached from outside."
+    return f"{said}. {next((advice for status, advice in _ADVICE.items() if status in said), _REACH)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,7 +11,6 @@ from core.ports import TaskFilter
 from core.tasks import Lease, Task, TaskState
 from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import Store
-from infra.store.rows import unreadable
 from tests.contract.store.samples import BOT, OPS, a_message, a_question, do, later, press
 
 MINE = Lease("host-2", later(30))
@@ -23,12 +22,6 @@ BROKEN = (
     "content = '[]'",
     "expires_at = 9000000000000000000",
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_known_to_be_broken() -> Iterator[None]:
-    yield
-    unreadable.clear()
 
 
 async def with_a_broken_one(store: Store, tasks: list[Task], broken: str = BROKEN[0]) -> str:
