@@ -144,7 +144,7 @@ class Inbox:
             return Effect(notice=Notice(press.press_id, phrases.BUTTON_GONE, popup=True), orphan=orphan)
         if press.person is None:
             return _notice(press, phrases.ONLY_PEOPLE, popup=True)
-        if not self._is_open(task):
+        if task.state not in OPEN_QUESTION_STATES:
             return self._too_late(press, task)
         if not self._may_answer(press.person, task):
             return _refusal(task, press, press.person)
@@ -204,7 +204,7 @@ class Inbox:
         task = self._replied_question(text, tasks)
         if task is None:
             return self._hint(text, phrases.NOTHING_OPEN)
-        if not self._is_open(task):
+        if task.state not in OPEN_QUESTION_STATES:
             return self._say(text, phrases.too_late(task))
         if task.question.input is None:
             return self._hint(text, phrases.USE_BUTTONS)
@@ -232,7 +232,7 @@ class Inbox:
 
     def _wrote(self, text: TextReceived, tasks: Sequence[Task]) -> Effect:
         """Words that reply to nothing, in a private chat: clear only when one question waits for words."""
-        mine = [task for task in tasks if self._is_open(task) and self._may_answer(text.person, task)]
+        mine = [task for task in tasks if self._may_answer(text.person, task)]
         wordy = [task for task in mine if task.question.input is not None]
         if len(wordy) == 1:
             return self._written(text, wordy[0])
@@ -298,11 +298,6 @@ class Inbox:
             keys = self.drafter.identity.keys
             shown = fingerprint(parts_of(before, self.sender.formatter, keys[-1])[-1])
         return Change.to_state(decided, person=by.id, update=update_id, shown=shown)
-
-    def _is_open(self, task: Task) -> bool:
-        """Whether an answer counts. Nothing ends a question that is `unknown`, but its time."""
-        is_over = task.state is TaskState.UNKNOWN and task.expires_at <= self.drafter.clock.now()
-        return task.state in OPEN_QUESTION_STATES and not is_over
 
     def _may_answer(self, person: Person, task: Task) -> bool:
         return task.question.respondents.include(person.id, self.policy().roles_of_person)

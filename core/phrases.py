@@ -28,7 +28,7 @@ def thanks(answer: Answer) -> str:
 
 def too_late(task: Task) -> str:
     """Says why a question can no longer be answered."""
-    if task.state in {TaskState.EXPIRED, TaskState.UNKNOWN}:
+    if task.state is TaskState.EXPIRED:
         return "The time to answer this question is over."
     if task.state is TaskState.ANSWERED and task.decision is not None and task.decision.by is not None:
         return _toast(f"{task.decision.by.name} has already answered: {_said(task.decision)}")
