@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from core.errors import AlreadyFinal
+from core.errors import AlreadyFinal, StorageUnavailable
 from core.questions import Answer, Person, Respondents, TextInput
 from core.tasks import DECIDED_STATES, FINAL_STATES, SUCCESSORS, Task, TaskKind, TaskState
 from core.updates import ButtonPressed, TextReceived
@@ -40,6 +41,7 @@ from tests.fakes.messenger import (
     Verb,
     later,
 )
+from tests.fakes.store import Method
 from tests.fakes.wakers import DeafWaker, PromptWaker
 from tests.fakes.world import ADA, BEN, EVE, GROUP, YES_NO, Gateway, World, key
 
@@ -267,7 +269,13 @@ class Story(RuleBasedStateMachine):
     async def _pass(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
         await asyncio.sleep(seconds)
-        await self.gateway.timekeeper.sweep()
+        with suppress(StorageUnavailable):
+            await self.gateway.timekeeper.sweep()
+
+    @rule(method=st.sampled_from(["abandoned", "claim", "claim_in"]))
+    def lose(self, method: Method) -> None:
+        """The next commit of this kind is done, and whoever asked for it is told that it was not."""
+        self.world.store.lose(method)
 
     @rule()
     def crash(self) -> None:
