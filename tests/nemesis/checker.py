@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.nemesis.evidence import FINAL, SAYING, Evidence, chats_with_sends
 from tests.nemesis.facts import TOO_LATE, Act, Call, Facts, Reply, Row
-from tests.nemesis.plan import Kind, Plan
+from tests.nemesis.plan import OF_DATABASE, OF_SERVERS, Kind, Plan
 
 LATE = 5.0
 """Seconds after its deadline in which a task must be finished."""
@@ -151,6 +151,18 @@ def honest(evidence: Evidence) -> Iterator[str]:
             yield f"{evidence.name(row)} names messages {sorted(invented)} that are not its own."
 
 
+def unclear(evidence: Evidence) -> Iterator[str]:
+    """`unknown` is said of what Telegram was asked for, or what a disturbed server had in its hands."""
+    for row in evidence.facts.rows:
+        if row.state != "unknown" or evidence.was_asked_for(row):
+            continue
+        begun = next((step.at for step in evidence.steps(row)), row.created_at)
+        until = evidence.finished_at(row) or evidence.facts.ended
+        # An outage of Telegram excuses nothing: what could not be connected is known not to be sent.
+        if not evidence.disturbed(begun, until, OF_SERVERS | OF_DATABASE):
+            yield f"{evidence.name(row)} is unknown, and Telegram was never asked: {_story(evidence, row)}."
+
+
 def in_order(evidence: Evidence) -> Iterator[str]:
     """In a chat, what was acknowledged before the next was asked for is tried before it."""
     for sends in chats_with_sends(evidence):
@@ -284,6 +296,7 @@ RULES: Mapping[str, Rule] = {
     "in time": in_time,
     "sent once": sent_once,
     "honest": honest,
+    "unclear": unclear,
     "in order": in_order,
     "patient": patient,
     "closed": closed,

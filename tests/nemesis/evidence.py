@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -14,6 +14,14 @@ from tests.nemesis.plan import OF_DATABASE, OF_SERVERS, Kind, Plan, PlannedTask,
 
 FINAL = frozenset({"sent", "answered", "expired", "cancelled", "failed", "unknown"})
 SAYING = frozenset({Kind.MESSAGE, Kind.QUESTION})
+_METHODS = {
+    Kind.MESSAGE: "sendMessage",
+    Kind.QUESTION: "sendMessage",
+    Kind.EDIT: "editMessageText",
+    Kind.DELETION: "deleteMessage",
+}
+
+_DISTURBING = OF_SERVERS | OF_DATABASE | {Torment.DOWN}
 
 RECOVERY = 2.0
 """Seconds that servers may take to find their database again."""
@@ -89,6 +97,13 @@ class Evidence:
         """The calls of `sendMessage` for a message or a question, oldest first."""
         return [call for call in self._calls.get(_said_by(row), ()) if call.method == "sendMessage"]
 
+    def was_asked_for(self, row: Row) -> bool:
+        """Whether Telegram was asked to do it, and did not refuse; a deletion is known by its chat alone."""
+        is_deletion = row.kind == Kind.DELETION
+        calls = self.facts.calls if is_deletion else self._calls.get(_said_by(row), ())
+        wanted = (_METHODS[Kind(row.kind)], row.chat)
+        return any(call.done_or_unclear for call in calls if (call.method, call.chat) == wanted)
+
     def copies(self, row: Row) -> Sequence[Deed]:
         """The messages that really appeared in the chat for it, oldest first."""
         return [deed for deed in self._deeds.get(_said_by(row), ()) if deed.kind == "sent"]
@@ -143,13 +158,12 @@ class Evidence:
 
     # By time
 
-    def disturbed(self, since: float, until: float) -> bool:
+    def disturbed(self, since: float, until: float, by: Container[Torment] = _DISTURBING) -> bool:
         """Whether a server, its database or its way to Telegram was disturbed in between."""
-        disturbing = OF_SERVERS | OF_DATABASE | {Torment.DOWN}
         return any(
             fault.begun <= until and fault.ended >= since
             for fault in self.facts.faults
-            if fault.torment in disturbing
+            if fault.torment in by
         )
 
     def dark(self, since: float, until: float) -> float:

@@ -251,6 +251,29 @@ PLANTED: list[tuple[str, str, Planting]] = [
     ("deleted, and still there", "honest", without("deeds", 5)),
     ("failed, and there", "honest", with_row("m", **FAILED)),
     ("an edit that failed, and was made", "honest", with_row("e", state="failed")),
+    (
+        "unknown, and never asked for",
+        "unclear",
+        both(with_row("m", state="unknown", message_ids=()), without("calls", 0), without("deeds", 0)),
+    ),
+    (
+        "an edit that is unknown, and was refused",
+        "unclear",
+        both(
+            with_row("e", state="unknown"),
+            without("calls", 2),
+            more("calls", Call(3, 2.1, "editMessageText", CHAT, EDIT, 400)),
+        ),
+    ),
+    (
+        "a deletion that is unknown, while Telegram was away",
+        "unclear",
+        both(
+            with_row("d", state="unknown"),
+            without("calls", 5),
+            more("faults", Fault(Torment.DOWN, 8.0, 9.0)),
+        ),
+    ),
     ("a foreign message", "honest", with_row("l", message_ids=(14, 99))),
     (
         "a message that overtook an earlier one",
@@ -352,6 +375,21 @@ EXCUSED: dict[str, Planting] = {
     ),
     "a message that was sent again after a kill, since it may be": both(
         more("calls", Call(7, 9.0, "sendMessage", CHAT, LATER, 200)), more("faults", KILLED)
+    ),
+    "unknown after an unclear outcome": both(
+        with_row("m", state="unknown", message_ids=()),
+        without("calls", 0),
+        without("exchanges", 0),
+        more("exchanges", asked(MESSAGE, "m", "unknown", 0.0)),
+        more("calls", Call(1, 0.1, "sendMessage", CHAT, MESSAGE, None)),
+    ),
+    "unknown, since the server was killed before it could ask": both(
+        with_row("e", state="unknown"),
+        without("calls", 2),
+        without("exchanges", 3),
+        without("deeds", 2),
+        with_step("e", "sent", 40.0),
+        more("faults", KILLED),
     ),
     "a call that was on its way when the 429 came": more("calls", flood(7, 19.8, CHAT - 1, 9), OTHER),
     "a copy that nobody knows of": more("standing", Standing(CHAT, 99, QUESTION, has_buttons=True)),
