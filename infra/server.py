@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import select
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -61,6 +63,9 @@ def _plain(status: str, text: str, *headers: str) -> bytes:
 
 ARRIVAL_GRACE: Final = 1.0
 """Seconds that a server which stops waits for requests of clients that have connected already."""
+
+_STEPS_TO_ACCEPT: Final = 3
+"""Turns of the loop until a client who waits has a connection: three of asyncio's own, one of uvloop."""
 
 _TOO_SLOW_TEXT = "The request took too long to arrive.\n"
 _TOO_SLOW = _plain("408 Request Timeout", _TOO_SLOW_TEXT)
@@ -335,6 +340,24 @@ class GatewayRunner(web.AppRunner):
         except BaseException:
             await self.cleanup()
             raise
+
+    async def cleanup(self) -> None:
+        """Stop: nobody new is let in, and whoever is in is answered."""
+        if isinstance(self.server, GatewayServer):
+            self.server.is_stopping = True
+            await self._let_in()
+        await super().cleanup()
+
+    async def _let_in(self) -> None:
+        """Let the loop accept who has connected already: closing the socket would reset their connections."""
+        listening = select.poll()
+        for site in self.sites:
+            for one in getattr(site._server, "sockets", ()):  # noqa: SLF001 - aiohttp has no other way to them
+                listening.register(one.fileno(), select.POLLIN)
+        deadline = time.monotonic() + ARRIVAL_GRACE
+        while listening.poll(0) and time.monotonic() < deadline:
+            for _ in range(_STEPS_TO_ACCEPT):
+                await asyncio.sleep(0)
 
     async def shutdown(self) -> None:
         """Tell the application that the end has come, then hear those who were about to ask."""
