@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
@@ -16,11 +17,6 @@ from core.telling import MessageRequest
 
 TEXT_LIMIT: Final = 32_768
 INT64: Final = 2**63
-
-NOT_BUILT_FIELDS: Final = frozenset(
-    {"attachments", "callback", "exclude", "quorum", "reminders", "escalate", "min", "max", "pattern"}
-)
-"""Fields of the contract that this version refuses by name, rather than as unknown ones."""
 
 
 def _storable(text: str) -> str:
@@ -61,16 +57,14 @@ def _is_opened(address: str) -> bool:
     return "." in host or ":" in host
 
 
-def _not_yet(value: Any) -> Any:
-    """Refuse a value of the contract that this version does not know what to do with."""
-    raise PydanticCustomError("not_built", "This version has no {value} here yet.", {"value": repr(value)})
-
-
-def _only(built: str | bool) -> BeforeValidator:
-    """Refuse other values of the right type by saying that they are not built, not that they are wrong."""
+def _later(planned: tuple[str | bool, ...]) -> BeforeValidator:
+    """Refuse values of the contract by saying that this version does not have them: they are not wrong."""
 
     def check(value: object) -> object:
-        return _not_yet(value) if type(value) is type(built) and value != built else value
+        if any(type(value) is type(each) and value == each for each in planned):
+            written = {"value": json.dumps(value)}
+            raise PydanticCustomError("not_built", "This version has no {value} here yet.", written)
+        return value
 
     return BeforeValidator(check)
 
@@ -111,6 +105,9 @@ class Body(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    not_built: ClassVar[frozenset[str]] = frozenset()
+    """Pointers to fields of the contract that this version refuses by name, rather than as unknown ones."""
+
 
 class LinkButtonBody(Body):
     """A button that opens an address."""
@@ -129,6 +126,8 @@ LinkRows = Annotated[
 
 class SayingBody(Body):
     """What a message and a question have in common."""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"/attachments", "/callback"})
 
     chat: ChatName
     text: Text
@@ -198,13 +197,15 @@ class OptionBody(Body):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you get as `choice`.")]
     label: Annotated[str, Field(min_length=1, max_length=64, description="What the person reads."), READABLE]
     style: Style | None = None
-    reason: Annotated[bool, _only(built=False), Field(json_schema_extra={"const": False})] = False
+    reason: Annotated[bool, _later((True,)), Field(json_schema_extra={"const": False})] = False
 
 
 class InputBody(Body):
     """A written answer."""
 
-    type: Annotated[Literal["text"], _only(built="text")]
+    type: Annotated[
+        Literal["text"], _later(("number", "integer", "date", "email", "pattern", "file", "location"))
+    ]
     placeholder: Annotated[str, Field(min_length=1, max_length=64), READABLE] | None = None
 
 
@@ -226,6 +227,11 @@ class OnExpiryBody(Body):
 
 class QuestionBody(SayingBody):
     """`POST /v1/questions`: something to ask; the answer is the response."""
+
+    not_built: ClassVar[frozenset[str]] = SayingBody.not_built | {
+        *("/exclude", "/quorum", "/reminders", "/escalate"),
+        *("/input/min", "/input/max", "/input/pattern"),
+    }
 
     options: Annotated[list[OptionBody], Field(max_length=50)] = []
     input: InputBody | None = None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from core.errors import FieldProblem, Invalid, Malformed, TooLarge, UnsupportedMediaType
 from core.ports import Idempotency
 from core.submitting import Submission
-from handlers.bodies import NOT_BUILT_FIELDS, Body
+from handlers.bodies import Body
 from handlers.keys import PRINCIPAL, SERVICES
 
 JSON_LIMIT: Final = 1024 * 1024
@@ -148,7 +148,7 @@ def parse_body(body: JsonBody, model: type[BodyT]) -> BodyT:
     try:
         return model.model_validate_json(body.raw)
     except ValidationError as error:
-        problems = _problems(error, body.value)
+        problems = _problems(error, body.value, model.not_built)
         raise Invalid(_summary(problems), problems=problems) from error
 
 
@@ -233,11 +233,11 @@ def _summary(problems: Sequence[FieldProblem]) -> str:
     return "One field does not validate." if len(problems) == 1 else "Several fields do not validate."
 
 
-def _problems(error: ValidationError, value: Any) -> Sequence[FieldProblem]:
+def _problems(error: ValidationError, value: Any, not_built: frozenset[str]) -> Sequence[FieldProblem]:
     found: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False, include_context=True, include_input=False):
         pointer = _pointer(entry["loc"], value, absent=entry["type"] in {"missing", "extra_forbidden"})
-        found.setdefault(pointer, []).append(_sentence(entry))
+        found.setdefault(pointer, []).append(_sentence(entry, not_built=pointer in not_built))
     return [FieldProblem(pointer, " Or: ".join(dict.fromkeys(said))) for pointer, said in found.items()]
 
 
@@ -255,11 +255,10 @@ def _pointer(location: tuple[int | str, ...], value: Any, *, absent: bool) -> st
     return pointer
 
 
-def _sentence(entry: Mapping[str, Any]) -> str:
-    name = str(entry["loc"][-1]) if entry["loc"] else ""
+def _sentence(entry: Mapping[str, Any], *, not_built: bool) -> str:
     if entry["type"] == "extra_forbidden":
-        if name in NOT_BUILT_FIELDS:
-            return f"This version does not have {name} yet."
+        if not_built:
+            return f"This version does not have {entry['loc'][-1]} yet."
         return "There is no such field; check its name."
     if entry["type"] == "missing":
         return "This field is required."

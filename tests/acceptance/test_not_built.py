@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.contract import Json
+from tests.acceptance.contract import Json, Response
 from tests.acceptance.gateway import Gate, Service, message, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,6 +48,59 @@ async def test_a_question_with_a_field_that_is_not_built_is_refused(
     response = await service.ask(question(ada, **fields))
     assert any(found.startswith(pointer) for found in response.pointers()), response.told()
     assert gate.sends(ada) == 0
+
+
+def told(response: Response, pointer: str) -> str:
+    """What is said about one place."""
+    (detail,) = (
+        error["detail"] for error in response.problem("invalid")["errors"] if error["pointer"] == pointer
+    )
+    return str(detail)
+
+
+async def test_what_is_not_built_is_named_as_json_writes_it(gate: Gate, service: Service) -> None:
+    options = [{"id": "no", "label": "No", "reason": True}]
+    response = await service.ask(question(1, options=options, input={"type": "number", "min": 1}, quorum=2))
+    assert told(response, "/options/0/reason") == "This version has no true here yet."
+    assert told(response, "/input/type") == 'This version has no "number" here yet.'
+    assert told(response, "/input/min") == "This version does not have min yet."
+    assert told(response, "/quorum") == "This version does not have quorum yet."
+
+
+UNKNOWN_THERE: list[tuple[str, Json, str]] = [
+    ("POST /v1/messages", {"chat": 1, "text": "a", "exclude": [815]}, "/exclude"),
+    ("POST /v1/messages", {"chat": 1, "text": "a", "quorum": 2}, "/quorum"),
+    ("POST /v1/messages", {"chat": 1, "text": "a", "min": 2}, "/min"),
+    ("POST /v1/questions", {"chat": 1, "text": "a", "min": 2}, "/min"),
+    ("POST /v1/questions", {"chat": 1, "text": "a", "input.min": 2}, "/input.min"),
+    ("POST /v1/questions", {"chat": 1, "text": "a", "input/min": 2}, "/input~1min"),
+    (
+        "POST /v1/questions",
+        {"chat": 1, "text": "a", "input": {"type": "text", "callback": {}}},
+        "/input/callback",
+    ),
+    (
+        "PATCH /v1/messages/tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H",
+        {"text": "a", "attachments": []},
+        "/attachments",
+    ),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "body", "pointer"), UNKNOWN_THERE)
+async def test_a_field_that_the_contract_has_elsewhere_is_unknown_and_promises_nothing(
+    gate: Gate, service: Service, endpoint: str, body: Json, pointer: str
+) -> None:
+    method, path = endpoint.split()
+    response = await service.call(method, path, body)
+    assert told(response, pointer) == "There is no such field; check its name."
+
+
+@pytest.mark.parametrize("kind", ["zzz", "Text", "", 3, True, None])
+async def test_an_input_of_no_type_of_the_contract_promises_nothing(
+    gate: Gate, service: Service, kind: Json
+) -> None:
+    assert "version" not in told(await service.ask(question(1, input={"type": kind})), "/input/type")
 
 
 async def test_values_that_mean_what_this_version_does_are_taken(gate: Gate, service: Service) -> None:

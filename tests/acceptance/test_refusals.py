@@ -189,6 +189,13 @@ async def test_an_alias_that_policy_does_not_name_is_invalid(gate: Gate, service
 async def test_a_chat_that_is_no_chat_is_invalid(gate: Gate, service: Service, chat: Json) -> None:
     response = await service.call("POST", "/v1/messages", {"chat": chat, "text": "Hello"})
     assert response.pointers() == {"/chat"}
+    assert response.document["detail"] == "One field does not validate."
+
+
+async def test_several_wrong_fields_are_called_several(gate: Gate, service: Service) -> None:
+    response = await service.call("POST", "/v1/messages", {"chat": True, "text": 5})
+    assert response.pointers() == {"/chat", "/text"}
+    assert response.document["detail"] == "Several fields do not validate."
 
 
 UNREACHABLE = {"no such chat": 123_123_123, "never pressed Start": 1337, "blocked the bot": 666}
