@@ -25,6 +25,9 @@ _NOT_PROBED: Final = ("tls_required",)
 _AUTHENTICATED: Final = ("unauthenticated", "rate_limited", "overloaded", "storage_unavailable")
 _WITH_BODY: Final = ("malformed", "too_large", "unsupported_media_type", "invalid")
 _TEXTS: Final = ("text/plain", "application/openmetrics-text")
+_WITH_TASK: Final = frozenset({"200", "202", "422", "503", "504"})
+"""Statuses of answers that can hold the task that the request made."""
+
 _MODELS: Final[Mapping[Answers, str]] = {
     Answers.NEW_TASK: "TaskDocument",
     Answers.TASK: "TaskDocument",
@@ -75,6 +78,35 @@ _LAST_EVENT_ID: Final[dict[str, Any]] = {
     "description": "The `id` of the last event that came: what it told is not told again.",
     "schema": {"type": "string"},
 }
+_HEADERS: Final[Mapping[str, dict[str, Any]]] = {
+    "X-Request-Id": {
+        "description": "The request's id: the one that it came with, when that is well formed.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "Where the task is, `/v1/tasks/{id}`, whenever the request has one.",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {
+        "description": "What was followed of `Prefer` (RFC 7240).",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "In how many seconds to come back.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {
+        "description": "RFC 6750. `error_description` is `expired` or `invalid`.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+_OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
+    "202": ("Retry-After",),
+    "401": ("WWW-Authenticate",),
+    "429": ("Retry-After",),
+    "503": ("Retry-After",),
+}
+"""Headers that a status brings with it, except to probes."""
+
 _EVENT: Final[dict[str, Any]] = {
     "type": "object",
     "description": "One event, by its fields.",
@@ -123,6 +155,7 @@ def description(routes: tuple[Route, ...], version: str, public_url: str | None)
         "paths": paths,
         "components": {
             "schemas": _schemas(route.body for route in routes),
+            "headers": _HEADERS,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -192,7 +225,21 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": "; ".join(f"`{code}`: {TITLES[code]}" for code in codes),
             "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
         }
-    return responses
+    return {
+        status: {**response, "headers": _headers(route, status)} for status, response in responses.items()
+    }
+
+
+def _headers(route: Route, status: str) -> dict[str, Any]:
+    makes_task = route.answers is Answers.NEW_TASK
+    names = ["X-Request-Id"]
+    if makes_task and status in _WITH_TASK:
+        names.append("Location")
+    if _PREFER in _parameters(route) and (status == "200" or (makes_task and status in _WITH_TASK)):
+        names.append("Preference-Applied")
+    if route.path not in PROBED:
+        names.extend(_OF_STATUS.get(status, ()))
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _good_responses(route: Route) -> dict[str, Any]:
@@ -210,8 +257,7 @@ def _good_responses(route: Route) -> dict[str, Any]:
     if route.endpoint == "GET /readyz":
         responses["503"] = {"description": "Not ready; the same document says why.", "content": content}
     if route.answers is Answers.NEW_TASK:
-        headers = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
-        responses["202"] = {"description": "Not final yet.", "headers": headers, "content": content}
+        responses["202"] = {"description": "Not final yet.", "content": content}
     return responses
 
 

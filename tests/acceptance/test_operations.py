@@ -228,6 +228,49 @@ def test_every_operation_says_what_it_is_and_how_it_can_end(description: Json) -
                 assert "application/problem+json" in content, (name, status)
 
 
+TOLD_HEADERS = {"X-Request-Id", "Location", "Preference-Applied", "Retry-After", "WWW-Authenticate"}
+
+
+@in_module_loop
+async def test_the_headers_of_a_response_are_those_that_are_described(
+    description: Json, gate: Gate, service: Service
+) -> None:
+    body = message(gate.person())
+    sent = await service.send(body)
+    task = f"/v1/tasks/{sent.task(200)['id']}"
+    told = [
+        ("post /v1/messages", 200, sent),
+        ("post /v1/messages", 200, await service.send(body, prefer="wait=5")),
+        ("post /v1/messages", 202, await service.send(body, prefer="respond-async")),
+        ("post /v1/messages", 422, await service.send(message(1337), prefer="wait=5")),
+        ("post /v1/messages", 422, await service.send({})),
+        ("post /v1/messages", 400, await service.send(body, prefer="wait=x")),
+        ("post /v1/messages", 401, await gate.request("POST", "/v1/messages")),
+        ("get /v1/tasks/{id}", 200, await service.get(task, prefer="wait=1")),
+        ("get /v1/tasks", 200, await service.get("/v1/tasks")),
+        ("get /v1/tasks/{id}", 404, await service.get("/v1/tasks/x")),
+        ("delete /v1/tasks/{id}", 409, await service.call("DELETE", task)),
+        ("get /healthz", 200, await gate.request("GET", "/healthz")),
+    ]
+    for operation, status, response in told:
+        assert response.status == status, response.told()
+        method, path = operation.split()
+        described = description["paths"][path][method]["responses"][str(status)].get("headers", {})
+        always = {name for name, each in described.items() if resolve(description, each).get("required")}
+        given = {name for name in TOLD_HEADERS if name in response.headers}
+        assert always <= given <= set(described), (operation, response.told())
+
+
+def test_what_a_client_does_next_is_described_where_it_is_told(description: Json) -> None:
+    for name, operation in operations(description):
+        for status, response in operation["responses"].items():
+            headers = response["headers"]
+            assert "X-Request-Id" in headers, (name, status)
+            assert ("WWW-Authenticate" in headers) == (status == "401"), (name, status)
+            come_back = status in {"202", "429"} or (status == "503" and name != "GET /readyz")
+            assert ("Retry-After" in headers) == come_back, (name, status)
+
+
 def test_every_operation_that_needs_a_token_says_so(description: Json) -> None:
     everywhere = description.get("security")
     for name, operation in operations(description):
