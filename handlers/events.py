@@ -23,6 +23,7 @@ from core.tasks import Task
 from handlers.admission import authenticate
 from handlers.documents import task_document
 from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
+from handlers.reading import refuse_parameters
 
 log = logging.getLogger("telegate.http")
 
@@ -128,6 +129,7 @@ class EventStream:
 
 async def follow_task(request: web.Request) -> web.StreamResponse:
     """A task as it is now, then each change of it, until it is final."""
+    refuse_parameters(request, "lastEventId")  # some libraries add it, besides the header
     services = request.app[SERVICES]
     service = request[PRINCIPAL].service
     last_id = request.headers.get("Last-Event-ID", "")

@@ -10,7 +10,15 @@ from core import telling
 from handlers.answers import task_answer
 from handlers.bodies import EditBody, MessageBody
 from handlers.keys import SERVICES
-from handlers.reading import DEFAULT_WAIT, JsonBody, parse_body, preference, read_json, submission
+from handlers.reading import (
+    DEFAULT_WAIT,
+    JsonBody,
+    parse_body,
+    preference,
+    read_json,
+    refuse_parameters,
+    submission,
+)
 
 
 async def send_message(request: web.Request) -> web.Response:
@@ -22,6 +30,7 @@ async def answer_message(request: web.Request, body: JsonBody) -> web.Response:
     """Send the message that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, telling.SEND, lambda: body.fingerprint)
+    refuse_parameters(request)
     wanted = parse_body(body, MessageBody).request()
     return task_answer(request, await request.app[SERVICES].telling.send(wanted, how), preferred)
 
@@ -32,6 +41,7 @@ async def edit_message(request: web.Request) -> web.Response:
     body = await read_json(request)
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, telling.EDIT, lambda: _of(message_id, body.fingerprint))
+    refuse_parameters(request)
     edit = parse_body(body, EditBody).edit()
     return task_answer(request, await request.app[SERVICES].telling.edit(message_id, edit, how), preferred)
 
@@ -41,6 +51,7 @@ async def delete_message(request: web.Request) -> web.Response:
     message_id = request.match_info["id"]
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, telling.DELETE, lambda: _of(message_id, ""))
+    refuse_parameters(request)
     return task_answer(request, await request.app[SERVICES].telling.delete(message_id, how), preferred)
 
 

@@ -273,8 +273,8 @@ def _codes_by_status(route: Route) -> dict[int, list[str]]:
         codes |= dict.fromkeys(_WITH_BODY)
     if any(parameter in (_PREFER, _IDEMPOTENCY_KEY) for parameter in _parameters(route)):
         codes |= dict.fromkeys(("malformed",))
-    if route.answers is Answers.TASK_LIST:
-        codes |= dict.fromkeys(("invalid",))
+    if route.built and route.path.startswith("/v1/"):
+        codes |= dict.fromkeys(("invalid",))  # a parameter of the query that the path does not have
     if not route.built:
         codes |= dict.fromkeys(("not_built",))
     statuses = {error.code: status for error, status in STATUSES.items()}

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from handlers.answers import json_response
 from handlers.keys import PRINCIPAL, SERVICES
+from handlers.reading import refuse_parameters
 from handlers.routing import ROUTE_TABLE
 
 
@@ -27,6 +28,7 @@ async def tell_readiness(request: web.Request) -> web.Response:
 
 async def tell_principal(request: web.Request) -> web.Response:
     """What the gateway knows about the service that asks."""
+    refuse_parameters(request)
     principal = request[PRINCIPAL]
     policy = request.app[SERVICES].policy()
     built = {route.endpoint for route in request.app[ROUTE_TABLE] if route.built}
@@ -41,6 +43,7 @@ async def tell_principal(request: web.Request) -> web.Response:
 
 async def tell_capabilities(request: web.Request) -> web.Response:
     """What this gateway can do, and how far its promises go."""
+    refuse_parameters(request)
     services = request.app[SERVICES]
     document = {
         "version": services.about.version,
@@ -60,4 +63,5 @@ async def tell_figures(request: web.Request) -> web.Response:
 
 async def sweep(request: web.Request) -> web.Response:
     """Work off what is due, and tell how much that was."""
+    refuse_parameters(request)
     return json_response({"done": await request.app[SERVICES].sweep()})

@@ -8,7 +8,15 @@ from core import asking
 from handlers.answers import task_answer
 from handlers.bodies import QuestionBody
 from handlers.keys import SERVICES
-from handlers.reading import DEFAULT_WAIT, JsonBody, parse_body, preference, read_json, submission
+from handlers.reading import (
+    DEFAULT_WAIT,
+    JsonBody,
+    parse_body,
+    preference,
+    read_json,
+    refuse_parameters,
+    submission,
+)
 
 
 async def ask_question(request: web.Request) -> web.Response:
@@ -20,5 +28,6 @@ async def answer_question(request: web.Request, body: JsonBody) -> web.Response:
     """Ask the question that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
     how = submission(request, preferred.wait, asking.ENDPOINT, lambda: body.fingerprint)
+    refuse_parameters(request)
     wanted = parse_body(body, QuestionBody).request()
     return task_answer(request, await request.app[SERVICES].asking.ask(wanted, how), preferred)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -177,6 +177,29 @@ def preference(request: web.Request, default: float) -> Preference:
     return Preference(wait, f"wait={wait:.0f}")
 
 
+def refuse_parameters(request: web.Request, *known: str) -> None:
+    """Refuse parameters of the query that a path of the API does not have, as fields that it does not have.
+
+    Args:
+        request: with or without a query.
+        known: names that pass.
+
+    Raises:
+        Invalid: with every such parameter.
+    """
+    # The earlier interface has the same handlers, and has always taken any.
+    if request.query_string and request.path.startswith("/v1/"):
+        problems = unknown_parameters(request, known)
+        if problems:
+            raise Invalid("The query does not validate.", problems=problems)
+
+
+def unknown_parameters(request: web.Request, known: Container[str]) -> list[FieldProblem]:
+    """What to say of each parameter that is not known."""
+    unknown = [name for name in dict.fromkeys(request.query) if name not in known]
+    return [FieldProblem(_step(name), "There is no such parameter; check its name.") for name in unknown]
+
+
 def submission(request: web.Request, wait: float, route: str, fingerprint: Callable[[], str]) -> Submission:
     """How a service wants its new task to be handled.
 
@@ -251,8 +274,12 @@ def _pointer(location: tuple[int | str, ...], value: Any, *, absent: bool) -> st
             value = value[step]
         else:
             continue
-        pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
+        pointer += _step(step)
     return pointer
+
+
+def _step(name: int | str) -> str:
+    return "/" + str(name).replace("~", "~0").replace("/", "~1")
 
 
 def _sentence(entry: Mapping[str, Any], *, not_built: bool) -> str:

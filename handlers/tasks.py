@@ -15,7 +15,7 @@ from core.tasks import Task, TaskKind, TaskState
 from handlers.answers import applied, json_response
 from handlers.documents import task_document
 from handlers.keys import PRINCIPAL, SERVICES
-from handlers.reading import preference
+from handlers.reading import preference, refuse_parameters, unknown_parameters
 
 CANCEL: Final = "DELETE /v1/tasks/{id}"
 
@@ -34,6 +34,7 @@ T = TypeVar("T")
 async def get_task(request: web.Request) -> web.Response:
     """A task as it is now, or, with `Prefer: wait`, once it is final."""
     preferred = preference(request, 0.0)
+    refuse_parameters(request)
     service = request[PRINCIPAL].service
     task = await request.app[SERVICES].desk.look(request.match_info["id"], service, preferred.wait)
     return applied(json_response(task_document(task)), preferred)
@@ -49,6 +50,7 @@ async def list_tasks(request: web.Request) -> web.Response:
 
 async def cancel_task(request: web.Request) -> web.Response:
     """Take an open question back."""
+    refuse_parameters(request)
     services = request.app[SERVICES]
     principal = request[PRINCIPAL]
 
@@ -66,11 +68,7 @@ def _filter(request: web.Request) -> TaskFilter:
         Invalid: with a pointer per parameter, such as `/limit`.
     """
     query = request.query
-    problems = [
-        FieldProblem(f"/{name}", "There is no such parameter; check its name.")
-        for name in query
-        if name not in _PARAMETERS
-    ]
+    problems = unknown_parameters(request, _PARAMETERS)
 
     def read(name: str, parse: Callable[[str], T], advice: str) -> T | None:
         values = query.getall(name, [])

@@ -384,6 +384,89 @@ async def test_an_unknown_method_is_told_the_ones_that_there_are(gate: Gate, pat
     assert allowed - {"HEAD", "OPTIONS"} == set(ALLOWED[path].split(", "))
 
 
+# Parameters
+
+TASK = "tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H"
+WITHOUT_PARAMETERS = [
+    "POST /v1/messages",
+    f"PATCH /v1/messages/{TASK}",
+    f"DELETE /v1/messages/{TASK}",
+    "POST /v1/questions",
+    f"GET /v1/tasks/{TASK}",
+    f"GET /v1/tasks/{TASK}/events",
+    f"DELETE /v1/tasks/{TASK}",
+    "POST /v1/sweep",
+    "GET /v1/me",
+    "GET /v1/capabilities",
+]
+
+
+def body_for(method: str, path: str, chat: Json) -> Json:
+    """What would be accepted there."""
+    if method == "POST":
+        return question(chat) if "questions" in path else message(chat)
+    return {"text": "a"} if method == "PATCH" else None
+
+
+@pytest.mark.parametrize("endpoint", WITHOUT_PARAMETERS)
+async def test_a_parameter_that_nobody_knows_is_refused(gate: Gate, service: Service, endpoint: str) -> None:
+    method, path = endpoint.split()
+    ada = gate.person()
+    body = body_for(method, path, ada)
+    response = await service.call(method, f"{path}?x=1&a%2Fb=&x=2", body)
+    assert response.pointers() == {"/x", "/a~1b"}
+    assert len(response.document["errors"]) == 2
+    (await service.call(method, f"{path}?%ED%A0%80", body)).problem("invalid")
+    (await gate.request(method, f"{path}?x=1")).problem("unauthenticated")
+    assert gate.sends(ada) == 0
+
+
+async def test_every_parameter_of_a_list_that_nobody_knows_is_named_once(
+    gate: Gate, service: Service
+) -> None:
+    response = await service.get("/v1/tasks?x=1&x=2&a%2Fb=&limit=5")
+    assert [error["pointer"] for error in response.problem("invalid")["errors"]] == ["/x", "/a~1b"]
+
+
+async def test_a_parameter_is_told_where_fields_are(gate: Gate, service: Service) -> None:
+    path, body = "/v1/messages?x=1", message(gate.person())
+    (await service.call("POST", path, raw=b"nonsense")).problem("malformed")
+    (await service.call("POST", path, body, prefer="wait=x")).problem("malformed")
+    (await service.with_roles("approver").call("POST", path, body)).problem("invalid")
+    (await service.with_roles("reader").call("POST", path, body)).problem("forbidden")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/metrics"])
+async def test_what_is_probed_and_scraped_takes_any_parameter(
+    gate: Gate, service: Service, path: str
+) -> None:
+    assert (await service.get(f"{path}?x=1")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/v1/chats"])
+async def test_what_is_not_built_says_so_whatever_the_parameters(
+    gate: Gate, service: Service, path: str
+) -> None:
+    (await service.get(f"{path}?limit=5")).problem("not_built")
+
+
+async def test_the_earlier_interface_takes_any_parameter(gate: Gate, service: Service) -> None:
+    ada = gate.person()
+    for command, arguments in (("message", message(ada)), ("question", question(ada))):
+        body = {"command": command, "arguments": arguments}
+        response = await service.call("POST", "/enqueue_command?x=1", body, prefer="respond-async")
+        assert response.status in {200, 202}, response.told()
+
+
+async def test_the_parameter_that_libraries_for_event_streams_add_is_taken(
+    gate: Gate, service: Service
+) -> None:
+    sent = (await service.send(message(gate.person()))).task(200)
+    path = f"/v1/tasks/{sent['id']}/events?lastEventId=1-x"
+    assert (await service.get(path)).status == 200
+    assert (await service.get(f"{path}&x=1")).pointers() == {"/x"}
+
+
 # In which order
 
 

@@ -63,6 +63,14 @@ async def test_t1_an_update_without_the_secret_has_no_effect(
     assert asked.history == []
 
 
+async def test_an_address_of_the_webhook_may_have_parameters(gate: Gate) -> None:
+    ada = gate.person()
+    said = text_update(person_of(ada), private_chat(ada), "/help")
+    response = await gate.request("POST", f"{PATH}?x=1", data=said, headers={HEADER: SECRET})
+    assert response.status == 200, response.told()
+    assert "/whoami" in (await gate.next_message(ada)).text
+
+
 async def test_t1_a_service_s_token_opens_no_webhook(gate: Gate, service: Service) -> None:
     (await service.call("POST", PATH, {"update_id": 1})).problem("unauthenticated")
 
