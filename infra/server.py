@@ -147,7 +147,7 @@ class Connection(RequestHandler):
             "A request that is not well-formed HTTP was refused.",
             extra={"action": "malformed_request", "reason": type(exc).__name__, "remote": request.remote},
         )
-        answer = web.Response(status=status, text=_malformed_text(exc))
+        answer = web.Response(status=status, text=_malformed_text(exc), headers={"Server": "telegate"})
         answer.force_close()
         return answer
 

@@ -270,6 +270,7 @@ async def test_bytes_that_are_no_http_are_answered_400_and_repeated_nowhere(
         client.send(request_text.replace("{long}", "canary" * 2000))
         answer = await client.rest()
     assert answer.startswith("HTTP/1.0 400 ")
+    assert "\r\nServer: telegate\r\n" in answer
     assert "canary" not in answer
     assert "not well-formed HTTP" in caplog.text
     assert "canary" not in caplog.text
