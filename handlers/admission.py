@@ -6,9 +6,9 @@ import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NoReturn
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from core.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
 from core.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
@@ -24,14 +24,19 @@ SCRAPED: Final = "GET /metrics"
 
 def refuse_unknown_paths(request: web.Request) -> None:
     """A path or method that does not exist is told before anything else is looked at."""
-    missing = request.match_info.http_exception
-    if isinstance(missing, web.HTTPMethodNotAllowed):
-        allowed = sorted(missing.allowed_methods)
+    route = request.match_info.route
+    if route.method == hdrs.METH_ANY:
+        allowed = sorted(other.method for other in route.resource or () if other is not route)
+        if not allowed:
+            raise NotFound("There is no such path; /openapi.json lists them all.")
         detail = f"{request.path} has no {request.method}; it has {', '.join(allowed)}."
         raise MethodNotAllowed(detail, allowed=allowed)
-    if missing is not None:
-        raise NotFound("There is no such path; /openapi.json lists them all.")
     request[ENDPOINT] = endpoint_of(request)
+
+
+async def refuse_unknown(request: web.Request) -> NoReturn:
+    """Stands for every path and method that does not exist; the first of the checks refuses them already."""
+    raise RuntimeError(f"{request.path} has got past the checks.")
 
 
 def require_tls(request: web.Request) -> None:
@@ -109,8 +114,9 @@ CHECKS: Final[tuple[Callable[[web.Request], Awaitable[None] | None], ...]] = (
 
 def endpoint_of(request: web.Request) -> str:
     """The request's route as permissions.yaml writes it, for example `GET /v1/tasks/{id}`."""
-    resource = request.match_info.route.resource
-    path = request.path if resource is None else resource.canonical
+    route = request.match_info.route
+    known = None if route.method == hdrs.METH_ANY else route.resource
+    path = request.path if known is None else known.canonical
     method = "GET" if request.method == "HEAD" else request.method
     return f"{method} {path}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import HttpVersion11, web
 
-from handlers.admission import is_continue
+from handlers.admission import is_continue, refuse_unknown
 from handlers.events import WRITING, abandon_slow_readers
 from handlers.keys import SERVICES, Services
 from handlers.middlewares import MIDDLEWARES
@@ -25,12 +25,24 @@ def build_application(services: Services) -> web.Application:
     app[WRITING] = set()
     app[NEXT_TIMES] = {}
     app.on_shutdown.append(abandon_slow_readers)
-    for route in ROUTES:
-        if route.method == "GET":
-            app.router.add_get(route.path, route.handler, expect_handler=_continue)
-        else:
-            app.router.add_route(route.method, route.path, route.handler, expect_handler=_continue)
+    _add_routes(app.router)
     return app
+
+
+def _add_routes(router: web.UrlDispatcher) -> None:
+    """Every path with its methods; and whatever is none of them, so that it passes the middlewares, too.
+
+    aiohttp's own answers for these would judge an `Expect` first, in plain text and without an id.
+    """
+    resources: dict[str, web.Resource] = {}
+    for route in ROUTES:
+        if route.path not in resources:
+            resources[route.path] = router.add_resource(route.path)
+        for method in ("HEAD", "GET") if route.method == "GET" else (route.method,):
+            resources[route.path].add_route(method, route.handler, expect_handler=_continue)
+    anything = router.add_resource("/{anything:(?s:.*)}")
+    for resource in (*resources.values(), anything):
+        resource.add_route("*", refuse_unknown, expect_handler=_continue)
 
 
 async def _continue(request: web.Request) -> None:

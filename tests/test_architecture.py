@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from core import errors
 from core.allowance import Allowances
@@ -23,6 +23,7 @@ from core.messages import Chat
 from core.policy import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC, Principal
 from core.tasks import FINAL_STATES, SUCCESSORS
 from core.updates import Ignored
+from handlers.admission import refuse_unknown
 from handlers.application import build_application
 from handlers.keys import About, Limits, Metrics, Readiness, Services
 from handlers.problems import STATUSES, TITLES
@@ -197,7 +198,7 @@ def services() -> Services:
 
 def routes(app: web.Application) -> Iterator[str]:
     for route in app.router.routes():
-        if route.method != "HEAD":
+        if route.method != "HEAD" and route.handler is not refuse_unknown:
             assert route.resource is not None
             yield f"{route.method} {route.resource.canonical}"
 
@@ -206,6 +207,16 @@ def test_every_route_has_exactly_one_permission() -> None:
     named = [*ENDPOINTS, *FOR_EVERY_SERVICE, *PUBLIC]
     assert sorted(routes(build_application(services()))) == sorted(named)
     assert len(named) == len(set(named))
+
+
+def test_what_is_no_route_leads_to_a_refusal_whatever_the_method() -> None:
+    for route in build_application(services()).router.routes():
+        assert (route.handler is refuse_unknown) == (route.method == "*"), route
+
+
+async def test_nothing_is_served_should_the_check_of_paths_ever_be_left_out() -> None:
+    with pytest.raises(RuntimeError, match="/nowhere has got past"):
+        await refuse_unknown(make_mocked_request("GET", "/nowhere"))
 
 
 @pytest.mark.parametrize("endpoint", [*ENDPOINTS, *FOR_EVERY_SERVICE])

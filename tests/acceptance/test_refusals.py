@@ -384,6 +384,21 @@ async def test_an_unknown_method_is_told_the_ones_that_there_are(gate: Gate, pat
     assert allowed - {"HEAD", "OPTIONS"} == set(ALLOWED[path].split(", "))
 
 
+async def test_a_path_and_a_method_are_judged_before_an_expectation(gate: Gate, service: Service) -> None:
+    headers = {"Expect": "miracles", "X-Request-Id": "expectation"}
+    for path in ("/nowhere", "/v1/me/", "/a%0Ab"):
+        response = await gate.request("GET", path, headers=headers)
+        assert response.problem("not_found")["instance"] == "expectation"
+        assert response.headers["X-Request-Id"] == "expectation"
+        assert response.headers["Server"] == "telegate"
+    response = await gate.request("PUT", "/v1/tasks", headers=headers)
+    response.problem("method_not_allowed")
+    assert response.headers["Allow"] == "GET, HEAD"
+    outside = await gate.request("GET", "/v1/me", headers={**headers, **FROM_OUTSIDE[0]})
+    outside.problem("tls_required")
+    (await service.with_roles("approver").get("/v1/tasks", headers=headers)).problem("forbidden")
+
+
 # Parameters
 
 TASK = "tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H"
