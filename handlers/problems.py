@@ -65,6 +65,9 @@ TITLES: Mapping[str, str] = {
 
 _STATUS_OF_CODE = {error.code: status for error, status in STATUSES.items()}
 
+_UNTIL_ANOTHER = 60
+"""Seconds after which another task is worth a try, once Telegram was away until one expired."""
+
 DOCUMENTATION = "urn:telegate:problem"
 
 
@@ -95,7 +98,11 @@ def failed_task_response(task: Task, request_id: str) -> web.Response:
     if task.error is None:
         raise TypeError(f"Task {task.id} is {task.state} without an error.")
     extra = {"task": task_document(task)}
-    return _problem(_STATUS_OF_CODE[task.error.code], task.error.code, task.error.detail, request_id, extra)
+    status = _STATUS_OF_CODE[task.error.code]
+    response = _problem(status, task.error.code, task.error.detail, request_id, extra)
+    if status == web.HTTPServiceUnavailable.status_code:
+        response.headers["Retry-After"] = str(_UNTIL_ANOTHER)
+    return response
 
 
 def _problem(status: int, code: str, detail: str, request_id: str, extra: Mapping[str, Any]) -> web.Response:

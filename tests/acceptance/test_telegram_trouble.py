@@ -88,6 +88,7 @@ async def test_what_is_not_sent_before_it_expires_has_failed(gate: Gate, service
         for response in (await sending, await asking):
             task = response.problem("telegram_unavailable")["task"]
             assert (task["state"], task["error"]["code"]) == ("failed", "telegram_unavailable")
+            assert int(response.headers["Retry-After"]) > 0
     (await service.send(message(ada, "Later"))).task(200)
     assert [each.text for each in gate.sandbox.chat(ada.id).messages] == ["Later"]
 
