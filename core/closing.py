@@ -10,7 +10,7 @@ from functools import partial
 
 from core.chats import EVERY_CHAT, ChatBook
 from core.drafting import Drafter
-from core.errands import Errands
+from core.errands import Errands, current_task
 from core.errors import TelegateError
 from core.pacing import Pacer, Urgency
 from core.policy import GATEWAY_SERVICE
@@ -84,6 +84,7 @@ class Closer:
             self.errands.run(self._strip(orphan))
 
     async def _close(self, task: Task) -> None:
+        current_task.set(task.id)
         try:
             await asyncio.sleep(self.precedence)
             shown: tuple[int, ...] = ()

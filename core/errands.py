@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ from core.errors import StorageUnavailable, TelegateError
 T = TypeVar("T")
 
 log = logging.getLogger("telegate.sending")
+
+current_task: ContextVar[str | None] = ContextVar("task", default=None)
+"""The id of the task that is worked at, for log lines; an errand sets it once, for itself alone."""
 
 
 @dataclass(slots=True)

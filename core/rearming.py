@@ -12,6 +12,7 @@ from typing import Protocol
 from core.attending import Attending, Outage
 from core.chats import ChatBook
 from core.drafting import LEASE, Drafter
+from core.errands import current_task
 from core.errors import StorageUnavailable, TelegateError
 from core.pacing import Pacer, Urgency
 from core.ports import Formatter, Messenger, Migrated, NotReached, Part, Rejected, Unclear
@@ -193,12 +194,15 @@ class Rearming:
         for message_id in last_messages(task, self.formatter, self.drafter.identity.keys[-1]):
             await asyncio.sleep(self.pacer.delay(task.chat.id))
             await self.pacer.turn(task.chat.id, task.service, Urgency.QUESTION)
+            before = current_task.set(task.id)
             try:
                 await self.messenger.edit(task.chat.id, message_id, part)
                 shown += 1
             except (Rejected, Migrated) as error:
                 # It is gone, or stayed behind in the old group: nobody can press its buttons.
                 _warn(task, error)
+            finally:
+                current_task.reset(before)
         return shown
 
     async def _not_reached(self, disarmed: Disarmed, error: NotReached) -> None:

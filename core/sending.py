@@ -12,7 +12,7 @@ from core.backlog import Backlog
 from core.chats import ChatBook, ChatNote
 from core.closing import Closer
 from core.drafting import Drafter
-from core.errands import Errands
+from core.errands import Errands, current_task
 from core.errors import StorageUnavailable
 from core.messages import Deletion, Edit
 from core.outcomes import UNCLEAR_TRIES, Outcomes, doubt_of, over
@@ -209,6 +209,7 @@ class Sender:
     # One task
 
     async def _perform(self, grip: _Grip) -> None:
+        current_task.set(grip.task.id)
         try:
             await self._take_turn(grip, sure=True)
             while grip.again is not None:
@@ -229,6 +230,7 @@ class Sender:
         await self._go_on(grip.task)
 
     async def _give_up(self, task: Task, step: Callable[[Task, datetime], Task]) -> None:
+        current_task.set(task.id)
         await self.outcomes.settle(task, step)
         await self._go_on(task)
 

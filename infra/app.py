@@ -23,6 +23,7 @@ from core.backlog import Backlog
 from core.chats import ChatBook
 from core.deadlines import Timekeeper, forget_finished
 from core.drafting import Drafter
+from core.errands import current_task
 from core.errors import StorageUnavailable
 from core.inbox import Inbox
 from core.pacing import Pacer
@@ -42,7 +43,7 @@ from infra.background import running
 from infra.clock import SystemClock
 from infra.database_time import DatabaseTime
 from infra.ids import UlidSequence
-from infra.logs import set_request_id_source
+from infra.logs import set_request_id_source, set_task_source
 from infra.metrics import Collector, process_name
 from infra.metrics import Metrics as SharedMetrics
 from infra.policy_file import PolicyFile
@@ -84,6 +85,7 @@ async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
     """
     settings = Settings.from_environment()
     set_request_id_source(current_request_id.get)
+    set_task_source(current_task.get)
     async with AsyncExitStack() as stack:
         gateway = await (kind or Gateway).open(settings, stack)
         app = build_application(gateway.services())

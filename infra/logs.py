@@ -41,6 +41,7 @@ _COLOURS: Final[Mapping[int, str]] = {
 redaction: Final = Redaction()
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _request_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_request_id_source`
+_task_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_task_source`
 
 
 def set_request_id_source(source: Callable[[], str | None]) -> None:
@@ -49,10 +50,18 @@ def set_request_id_source(source: Callable[[], str | None]) -> None:
     _request_id = source
 
 
+def set_task_source(source: Callable[[], str | None]) -> None:
+    """Say where the id of the task at work is found, as for the request's."""
+    global _task_id  # noqa: PLW0603 - one log per process
+    _task_id = source
+
+
 def _extras(record: logging.LogRecord) -> dict[str, object]:
     fields = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
     if "request_id" not in fields and (request_id := _request_id()) is not None:
         fields["request_id"] = request_id
+    if "task" not in fields and (task_id := _task_id()) is not None:
+        fields["task"] = task_id
     return fields
 
 

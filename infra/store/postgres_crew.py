@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -299,6 +300,7 @@ class Crew:
         self._spare = [(session, since) for session, since in self._spare if since > latest]
 
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self._loop.create_task(work, name=name)
+        # Whoever happens to need a connection is not who its later lines in the log are about.
+        task = self._loop.create_task(work, name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

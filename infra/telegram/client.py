@@ -74,6 +74,7 @@ class TelegramClient:
         self._total_seconds = total_seconds
         self._connection: Connection | None = None
         self._closed = False
+        self._away_since: float | None = None
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
@@ -227,8 +228,9 @@ class TelegramClient:
             with _Measuring(self.calls, method):
                 result = await connection.call(method, parameters)
         except (NotReached, Unclear) as error:
-            _report_failure(method, error, begun)
+            self._missed(method, error, begun)
             raise
+        self._heard()
         if _logger.isEnabledFor(logging.DEBUG):
             _logger.debug("Telegram has done %s.", method, extra=_fields(method, "done", begun))
         return result
@@ -246,14 +248,33 @@ class TelegramClient:
         begun = time.monotonic()
         try:
             with _Measuring(self.calls, method):
-                return await connection.through_bot(action)
+                result = await connection.through_bot(action)
         except Refused as refused:
             raise self._reported(method, refused) from refused
         except (NotReached, Unclear) as error:
-            _report_failure(method, error, begun)
+            self._missed(method, error, begun)
             raise
+        self._heard()
+        return result
+
+    def _heard(self) -> None:
+        """Telegram has answered, whatever it said."""
+        if self._away_since is None:
+            return
+        seconds, self._away_since = round(time.monotonic() - self._away_since, 1), None
+        _logger.info(
+            "Telegram answers again, after %s s.",
+            seconds,
+            extra={"action": "telegram_back", "seconds": seconds},
+        )
+
+    def _missed(self, method: str, error: NotReached | Unclear, begun: float) -> None:
+        self._away_since = self._away_since or begun
+        outcome = "not_reached" if isinstance(error, NotReached) else "unclear"
+        _logger.warning("%s failed. %s", method, error.detail, extra=_fields(method, outcome, begun))
 
     def _reported(self, method: str, refused: Refused) -> NotReached | Rejected | Migrated:
+        self._heard()
         wrong_set_up = refused.code in _TOKEN_OR_METHOD_UNKNOWN
         error = as_core_error(refused)
         _logger.log(
@@ -297,11 +318,6 @@ def _outcome(error: BaseException | None) -> str:
             return "not_reached"
     # A call that was let go of may have been done as well.
     return "unclear"
-
-
-def _report_failure(method: str, error: NotReached | Unclear, begun: float) -> None:
-    outcome = "not_reached" if isinstance(error, NotReached) else "unclear"
-    _logger.warning("%s failed. %s", method, error.detail, extra=_fields(method, outcome, begun))
 
 
 def _fields(method: str, outcome: str, begun: float) -> dict[str, object]:

@@ -92,6 +92,35 @@ async def test_readiness_tells_what_it_looked_at(gate: Gate) -> None:
 
 
 @in_module_loop
+async def test_every_call_to_telegram_for_a_task_is_found_in_the_log_by_its_id(
+    gate: Gate, service: Service
+) -> None:
+    ada = gate.person()
+    waiting = service.asking(question(ada))
+    asked = await gate.next_message(ada)
+    await ada.taps(asked, "Yes")
+    await gate.until_edited(asked)
+    task = (await waiting).task(200)
+    with gate.sandbox.fault("error", method="sendMessage", times=1, status=429, retry_after=1):
+        retried = (await service.send(message(ada))).task(200)
+
+    def calls(task_id: str) -> list[tuple[str, str]]:
+        lines = [json.loads(line) for line in gate.server.log.splitlines() if line.startswith("{")]
+        return [
+            (line["method"], line["outcome"])
+            for line in lines
+            if line.get("action") == "telegram_call" and line.get("task") == task_id
+        ]
+
+    async def all_told() -> bool:
+        return len(calls(task["id"])) == len(calls(retried["id"])) == 2
+
+    await eventually(all_told)
+    assert calls(task["id"]) == [("sendMessage", "done"), ("editMessageText", "done")]
+    assert calls(retried["id"]) == [("sendMessage", "refused"), ("sendMessage", "done")]
+
+
+@in_module_loop
 async def test_no_response_tells_what_it_runs_on(gate: Gate) -> None:
     for path in ("/healthz", "/v1/me", "/nowhere"):
         server = (await gate.request("GET", path)).headers.get("Server", "")

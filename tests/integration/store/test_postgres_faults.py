@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
@@ -90,6 +91,21 @@ async def test_connections_killed_while_nobody_used_them_are_replaced(
     await database.write(note("after"))
     assert await notes(database) == ["after"]
     await database.check()
+
+
+async def test_what_a_connection_does_is_not_laid_at_the_door_of_whoever_needed_it_first(
+    database: PostgresDatabase,
+) -> None:
+    asked_by = ContextVar("asked_by", default="nobody")
+    seen: list[str] = []
+
+    def look() -> Transaction[None]:
+        seen.append(asked_by.get())
+        yield Statement("SELECT 1")
+
+    asked_by.set("the first")
+    await database.write(look)
+    assert seen == ["nobody"], "Lines of the log would name its request and its task for ever."
 
 
 async def test_a_connection_killed_in_the_middle_of_a_transaction_has_it_done_once(

@@ -245,6 +245,27 @@ async def test_the_username_is_learned_in_the_background_however_long_it_takes(c
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 90, 60]
 
 
+async def test_it_is_told_once_that_telegram_answers_again(
+    client_at: ClientAt, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    refused = refusal(400, "Bad Request: message text is empty")
+    async with serve(done(), *[refusal(502, "Bad Gateway")] * 2, refused, done()) as server:
+        client = await client_at(server.url)
+        await client.send(815, None, HELLO)
+        for _ in range(2):
+            with pytest.raises(Unclear):
+                await client.send(815, None, HELLO)
+        assert "telegram_back" not in [vars(record).get("action") for record in caplog.records]
+        with pytest.raises(Rejected):
+            await client.send(815, None, HELLO)
+        await client.send(815, None, HELLO)
+    (back,) = [record for record in caplog.records if vars(record).get("action") == "telegram_back"]
+    assert back.levelname == "INFO"
+    assert back.getMessage().startswith("Telegram answers again, after ")
+    assert vars(back)["seconds"] >= 0
+
+
 async def test_the_operator_s_calls_go_through_python_telegram_bot_on_the_same_transport(
     client_at: ClientAt, self_signed: Path
 ) -> None:
