@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from core.errors import Overloaded, StorageUnavailable
 
+NOTHING_DONE = "Nothing was done; try again."
+"""What a service has to know; an operator who looks at the database's state asked for nothing."""
+
 
 class StoreRefused(StorageUnavailable):
     """The store cannot be opened as things are; the text tells the operator what to do."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from core.errors import StorageUnavailable
 from infra.postgres_address import PostgresAddress
 from infra.store.migrations import SchemaState, find_state, refuse_newer
 from infra.store.postgres_crew import Crew, CrewSettings
-from infra.store.postgres_errors import FORGOTTEN, NotMigrated, in_words, is_weather
+from infra.store.postgres_errors import FORGOTTEN, NotMigrated, in_words, is_weather, with_cause
 from infra.store.postgres_session import Session, connect
 from infra.store.postgres_statements import Form, Values
 from infra.store.transactions import Row, Statement, Transaction, Worker
@@ -68,7 +69,7 @@ class PostgresDatabase:
         self._patience = patience
         self._pooled = address.pooled
         self._in_use = False
-        self._trouble: str | None = None
+        self._is_down = False
         settings = partial(CrewSettings, patience=patience, idle=idle, most_waiting=most_waiting)
         self.writer = Crew(settings(writers), partial(self._open, writes=True))
         self._reserved = Crew(settings(1), partial(self._open, writes=True))
@@ -91,7 +92,10 @@ class PostgresDatabase:
 
     async def check(self) -> None:
         """See `Database.check`; it must take changes, too, and have its tables; newer ones do no harm."""
-        state = await self._checker.submit(_look)
+        try:
+            state = await self._checker.submit(_look)
+        except StorageUnavailable as error:
+            raise with_cause(error) from error.__cause__
         if state.found < state.newest:
             raise NotMigrated
 
@@ -130,14 +134,12 @@ class PostgresDatabase:
 
     def _tell(self, trouble: str | None) -> None:
         """Write into the log when the database goes and when it comes back, not each time it is missed."""
-        if trouble == self._trouble:
-            return
-        self._trouble = trouble
+        was_down, self._is_down = self._is_down, trouble is not None
         place = self.address.place
-        if trouble is None:
+        if was_down and trouble is None:
             log.info("The database %s answers again.", place, extra={"action": "database_back"})
-        else:
-            log.warning(
+        elif trouble is not None and not was_down:
+            log.error(
                 "The database %s cannot be reached: %s", place, trouble, extra={"action": "database_down"}
             )
 

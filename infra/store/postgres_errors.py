@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
 
 from core.errors import StorageUnavailable
+from infra.store.errors import NOTHING_DONE
 
 RETRY_AFTER = 3
 """Seconds after which what failed may be tried again."""
@@ -53,6 +57,18 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 """What happens from outside, most special first; any other error is a mistake in our SQL."""
 
+_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
+    (asyncpg.InvalidPasswordError, "The user or the password in DATABASE_URL is wrong."),
+    (asyncpg.InvalidAuthorizationSpecificationError, "Its pg_hba.conf or its roles do not let this user in."),
+    (asyncpg.InvalidCatalogNameError, "It has no database of the name in DATABASE_URL."),
+    (asyncpg.TooManyConnectionsError, "It has as many connections as it allows."),
+    (asyncpg.CannotConnectNowError, "It is starting or stopping."),
+    (socket.gaierror, "The host's name in DATABASE_URL cannot be resolved."),
+    (ssl.SSLError, "The encryption of the connection cannot be agreed on."),
+    (ConnectionRefusedError, "The connection was refused: nothing listens at the address in DATABASE_URL."),
+)
+"""Why, for the operator, most special first; without an address or a name: anybody may ask `/readyz`."""
+
 
 class NotMigrated(StorageUnavailable):
     """The tables are missing or older than this version needs."""
@@ -71,7 +87,7 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, asyncpg.UndefinedTableError):
         translated: Exception = NotMigrated()
     elif (reason := _reason(error)) is not None:
-        translated = unavailable(f"{reason} Nothing was done; try again.")
+        translated = unavailable(f"{reason} {NOTHING_DONE}")
     else:
         return error
     translated.__cause__ = error
@@ -81,6 +97,16 @@ def translate(error: Exception) -> Exception:
 def unavailable(detail: str) -> StorageUnavailable:
     """The error for services, with the time after which to try again."""
     return StorageUnavailable(detail, retry_after=RETRY_AFTER)
+
+
+def with_cause(error: StorageUnavailable) -> StorageUnavailable:
+    """The same for whoever asks how the database does: why, and that the log has the driver's own words."""
+    cause = error.__cause__
+    if cause is None or type(error) is not StorageUnavailable:
+        return error
+    why = next((words for kind, words in _CAUSES if isinstance(cause, kind)), type(cause).__name__ + ".")
+    reason = error.detail.removesuffix(NOTHING_DONE).rstrip()
+    return unavailable(f"{reason} {why} The log tells more.")
 
 
 def in_words(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from core.errors import StorageUnavailable, TelegateError
 from infra.store.dialect import SQLITE
-from infra.store.errors import SchemaTooNew, StoreRefused
+from infra.store.errors import NOTHING_DONE, SchemaTooNew, StoreRefused
 from infra.store.migrations import SchemaState, apply_missing, find_state, refuse_newer
 from infra.store.transactions import Transaction
 
@@ -219,7 +219,7 @@ def translate(error: Exception) -> Exception:
     """The error that whoever asked for a transaction gets; a mistake in our SQL stays what it is."""
     if isinstance(error, sqlite3.Error) and _is_weather(error):
         unavailable: TelegateError = StorageUnavailable(
-            f"The database cannot do this now ({error}). Nothing was done; try again.",
+            f"The database cannot do this now ({error}). {NOTHING_DONE}",
             retry_after=RETRY_AFTER,
         )
         unavailable.__cause__ = error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.errors import StorageUnavailable
-from infra.store.errors import AlreadyServed
+from infra.store.errors import NOTHING_DONE, AlreadyServed
 from infra.store.sqlite import SqliteDatabase
 from infra.store.transactions import Transaction, Worker
 
@@ -129,5 +129,5 @@ class WaitingSqliteDatabase:
             what = "The server before this one still works on the database."
             if self._database is not None:
                 what = "This server has just taken the database over, and cannot use it yet."
-            raise StorageUnavailable(f"{what} Nothing was done; try again.", retry_after=_RETRY_AFTER)
+            raise StorageUnavailable(f"{what} {NOTHING_DONE}", retry_after=_RETRY_AFTER)
         return self._database

@@ -15,7 +15,7 @@ from infra.clock import SystemClock
 from infra.store.button_keys import StoredKeys
 from infra.store.chat_store import SqlChatStore
 from infra.store.deadline_store import SqlDeadlineStore
-from infra.store.errors import StoreRefused
+from infra.store.errors import NOTHING_DONE, StoreRefused
 from infra.store.figure_store import SqlFigureStore
 from infra.store.inbox_store import SqlInboxStore
 from infra.store.presence_store import SqlPresenceStore
@@ -55,9 +55,15 @@ class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPres
         """Return when the database answers.
 
         Raises:
-            StorageUnavailable: it does not.
+            StorageUnavailable: it does not; the text tells the operator why.
         """
-        await self.database.check()
+        try:
+            await self.database.check()
+        except StorageUnavailable as error:
+            if not error.detail.endswith(NOTHING_DONE):
+                raise
+            why = error.detail.removesuffix(NOTHING_DONE).rstrip()
+            raise StorageUnavailable(why, retry_after=error.retry_after) from error
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from core.errors import StorageUnavailable
 from infra.postgres_address import PostgresAddress
 from infra.store import SchemaTooNew, StoreRefused, open_postgres
 from infra.store.migrations import NEWEST, SchemaState
-from infra.store.postgres_errors import NOT_MIGRATED
+from infra.store.postgres_errors import NOT_MIGRATED, translate, with_cause
 from infra.store.postgres_schema import migrate, schema_state
 from infra.tls import self_signed_pair
 from tests import postgres
@@ -140,14 +141,42 @@ async def test_a_database_that_is_down_at_the_start_is_found_when_it_comes(
             _ = keys[-1]
         with pytest.raises(StorageUnavailable, match="not reached so far"):
             list(keys)
-        with pytest.raises(StorageUnavailable, match="cannot be reached"):
-            await store.check()
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable, match="cannot be reached") as caught:
+                await store.check()
+        assert caught.value.detail.endswith("The log tells more.")
+        assert "try again" not in caught.value.detail
         server.start()
         await store.check()
         assert tuple(keys) == tuple(store.button_keys())
         assert len(keys) == 1
         assert keys[0:1] == (keys[-1],)
     assert f"The database {address.place} answers again." in caplog.text
+    downs = [record for record in caplog.records if vars(record).get("action") == "database_down"]
+    assert [record.levelname for record in downs] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            asyncpg.InvalidPasswordError("for user canary"),
+            "The user or the password in DATABASE_URL is wrong.",
+        ),
+        (asyncpg.InvalidCatalogNameError("canary"), "It has no database of the name in DATABASE_URL."),
+        (asyncpg.CannotConnectNowError("canary"), "It is starting or stopping."),
+        (socket.gaierror(-2, "canary"), "The host's name in DATABASE_URL cannot be resolved."),
+        (ConnectionRefusedError(111, "canary"), "nothing listens at the address in DATABASE_URL."),
+        (TimeoutError(), "TimeoutError."),
+    ],
+)
+def test_why_the_database_is_away_is_told_without_its_address_or_names(error: Exception, why: str) -> None:
+    translated = translate(error)
+    assert isinstance(translated, StorageUnavailable)
+    told = with_cause(translated).detail
+    assert told.endswith(f"{why} The log tells more.")
+    assert "canary" not in told
+    assert "Nothing was done" not in told
 
 
 async def test_migrating_a_database_that_is_down_is_refused_in_words(
