@@ -23,6 +23,9 @@ _METHODS = {
 
 _DISTURBING = OF_SERVERS | OF_DATABASE | {Torment.DOWN}
 
+WARMING_UP = 1.0
+"""Seconds that a server may take, once it is ready, to work off what came due while it was away."""
+
 RECOVERY = 2.0
 """Seconds that servers may take to find their database again."""
 
@@ -167,8 +170,8 @@ class Evidence:
         )
 
     def dark(self, since: float, until: float) -> float:
-        """Seconds in between in which no server was up, or none could reach its database."""
-        lit = [(up.since, up.until) for up in self.facts.uptimes]
+        """Seconds in between in which no server was up and warm, or none could reach its database."""
+        lit = [(up.since + WARMING_UP, up.until) for up in self.facts.uptimes]
         out = [
             (fault.begun, fault.ended + RECOVERY)
             for fault in self.facts.faults

@@ -356,6 +356,11 @@ EXCUSED: dict[str, Planting] = {
         without("uptimes", 0),
         more("uptimes", Uptime(0, -1.0, 60.0), Uptime(0, 69.0, 100.0)),
     ),
+    "a late end while no server lived for longer than a moment": both(
+        with_step("q", "answered", 70.0),
+        without("uptimes", 0),
+        more("uptimes", Uptime(0, -1.0, 60.0), *(Uptime(0, at, at + 0.7) for at in range(61, 70))),
+    ),
     "a late end while the database was away": both(
         with_step("q", "answered", 70.0), more("faults", Fault(Torment.DATABASE_RESTART, 60.0, 68.0))
     ),
