@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from infra.policy_keys import new_pair
+from infra.policy.keys import new_pair
 from infra.tokens import mint, sign
 
 _HOUR = 3600

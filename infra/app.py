@@ -46,7 +46,7 @@ from infra.ids import UlidSequence
 from infra.logs import set_request_id_source, set_task_source
 from infra.metrics import Collector, process_name
 from infra.metrics import Metrics as SharedMetrics
-from infra.policy_file import PolicyFile
+from infra.policy.file import PolicyFile
 from infra.postgres_address import PostgresAddress
 from infra.secret import Secret
 from infra.server import GatewayRunner, make_runner

@@ -16,7 +16,7 @@ from gunicorn.systemd import listen_fds  # type: ignore[import-untyped]  # gunic
 
 from core.errors import TelegateError
 from infra.logs import configure_logging
-from infra.policy_file import PolicyFile
+from infra.policy.file import PolicyFile
 from infra.server import BACKLOG
 from infra.starting import prepare, require_address
 from infra.worker import BAD_START, GunicornLogger, tell_bad_start

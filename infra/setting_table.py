@@ -247,7 +247,7 @@ def _path(text: str) -> Path:
 
 def _person_roles(text: str) -> Mapping[int, frozenset[str]]:
     # Late: the policy file's reader brings PyYAML, and most starts of the command line do without it.
-    from infra.policy_file import parse_people  # noqa: PLC0415 - see above
+    from infra.policy.file import parse_people  # noqa: PLC0415 - see above
 
     try:
         return MappingProxyType(parse_people(text))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TelegateError
 from infra import setting_table as table
-from infra.policy_file import PolicyFile, PolicyFileError
+from infra.policy.file import PolicyFile, PolicyFileError
 from infra.settings import HOW_TO_SIGN, NO_KEY_AT_ALL, Settings, SettingsError, SettingsSource, unknown_names
 
 if TYPE_CHECKING:

@@ -195,7 +195,7 @@ class Trial:
         return ended.result() if ended.done() else 1
 
     def _token(self) -> str:
-        from infra.policy_file import load_policy  # noqa: PLC0415 - only needed here
+        from infra.policy.file import load_policy  # noqa: PLC0415 - only needed here
         from infra.tokens import mint  # noqa: PLC0415 - the same
 
         policy = load_policy(self.settings.permissions_file, self.settings.person_roles)

@@ -15,7 +15,7 @@ import click
 from core.errors import TelegateError
 from core.policy import ChatId, Explanation, Policy
 from infra import setting_table as table
-from infra.policy_file import PolicyFileError, load_policy
+from infra.policy.file import PolicyFileError, load_policy
 from infra.settings import SettingsSource
 
 _ID = re.compile(r"-?[0-9]{1,19}", re.ASCII)

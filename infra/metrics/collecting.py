@@ -20,7 +20,7 @@ from core.waiting import WaitingRoom
 from infra import __version__
 from infra.loop_watchdog import LoopWatchdog
 from infra.metrics.families import Samples, Value
-from infra.policy_file import PolicyFile
+from infra.policy.file import PolicyFile
 from infra.server import GatewayRunner
 from infra.skew import SkewWatch
 from infra.store.transactions import Database

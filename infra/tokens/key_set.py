@@ -81,7 +81,7 @@ def _kid(entry: object) -> str | None:
 
 
 def _read_key(entry: object, kid: str | None, of_this_kid: int) -> ServiceKey:
-    from infra.policy_keys import read_public_jwk  # noqa: PLC0415 - loads cryptography
+    from infra.policy.keys import read_public_jwk  # noqa: PLC0415 - loads cryptography
 
     if not isinstance(entry, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - what a file holds is a value

@@ -56,7 +56,7 @@ def sign(
     Raises:
         ValueError: not such a key.
     """
-    from infra.policy_keys import load_private_key  # noqa: PLC0415 - loads cryptography
+    from infra.policy.keys import load_private_key  # noqa: PLC0415 - loads cryptography
 
     key, algorithm = load_private_key(private_key)
     claims = _claims(service, roles, issuer=service, lifetime=lifetime, audience=audience, now=now)

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from infra.cli import keys as keys_cli
 from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
-from infra.policy_file import load_policy
+from infra.policy.file import load_policy
 from infra.tokens import fetching
 from infra.tokens.fetching import KeyFetcher
 from tests.issuer import TokenIssuer

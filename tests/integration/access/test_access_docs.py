@@ -19,8 +19,8 @@ from core.policy import ENDPOINTS, FOR_EVERY_PERSON, FOR_EVERY_SERVICE, PUBLIC, 
 from infra.cli import keys as keys_cli
 from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
-from infra.policy_file import load_policy, parse_people
-from infra.policy_sections import SECTIONS
+from infra.policy.file import load_policy, parse_people
+from infra.policy.sections import SECTIONS
 from infra.settings import SettingsSource, token_issuer
 from infra.tokens import LONGEST_SELF_SIGNED, TokenVerifier
 from infra.tokens.claims import REQUIRED

@@ -16,8 +16,8 @@ import yaml
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from core.policy import Policy, Rate
-from infra import policy_nodes
-from infra.policy_file import PeopleError, PolicyFile, PolicyFileError, load_policy, parse_people
+from infra.policy import nodes
+from infra.policy.file import PeopleError, PolicyFile, PolicyFileError, load_policy, parse_people
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import Keys
@@ -425,7 +425,7 @@ def test_a_missing_file_is_told_in_words(tmp_path: Path) -> None:
 
 def test_the_pure_parser_says_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = load_policy(path, PEOPLE)
-    monkeypatch.setattr(policy_nodes, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(nodes, "_LOADER", yaml.SafeLoader)
     assert load_policy(path, PEOPLE) == fast
     path.write_text("version: 1\nchats: {ops: 0}\n")
     with pytest.raises(PolicyFileError, match=r":2:14: chats\.ops has to be a Telegram id"):

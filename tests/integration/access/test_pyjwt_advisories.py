@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from core.errors import Unauthenticated
-from infra.policy_file import PolicyFileError, load_policy
+from infra.policy.file import PolicyFileError, load_policy
 from infra.tokens import mint
 
 if TYPE_CHECKING:

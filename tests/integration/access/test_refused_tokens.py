@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import Unauthenticated
-from infra.policy_keys import new_pair
+from infra.policy.keys import new_pair
 from infra.tokens import sign
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 
 from core.errors import TelegateError
 from core.policy import Policy
-from infra.policy_nodes import LARGEST_FILE, PolicyProblem
-from infra.policy_sections import read_policy
+from infra.policy.nodes import LARGEST_FILE, PolicyProblem
+from infra.policy.sections import read_policy
 
 log = logging.getLogger("telegate.policy")
 

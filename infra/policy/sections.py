@@ -25,7 +25,7 @@ from core.policy import (
     ServiceKey,
     ServiceRole,
 )
-from infra.policy_nodes import NodeReader, PolicyProblem, did_you_mean, kind_of
+from infra.policy.nodes import NodeReader, PolicyProblem, did_you_mean, kind_of
 
 VERSION: Final = "1"
 SECTIONS: Final = ("version", "service_roles", "person_roles", "services", "commands", "chats")
@@ -290,7 +290,7 @@ class _Sections:
     def _public_key(
         self, fields: Mapping[str, yaml.Node], kid: str | None, what: str
     ) -> tuple[str, str] | None:
-        from infra.policy_keys import read_public_jwk, read_public_pem  # noqa: PLC0415 - loads cryptography
+        from infra.policy.keys import read_public_jwk, read_public_pem  # noqa: PLC0415 - loads cryptography
 
         node = fields.get("public_key") or fields["jwk"]
         try:
