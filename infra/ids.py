@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from ulid import ULID
+
+_RANDOM_BITS = 80
 
 
 class UlidSequence:
@@ -23,6 +26,8 @@ class UlidSequence:
 
     def __call__(self) -> str:
         """The next one: 26 characters."""
-        new = ULID.from_timestamp(self._milliseconds())
-        self._last = max(int(new), self._last + 1)
+        # The library's own randomness goes on, within a millisecond, from what it gave before a fork.
+        # Python's generator is seeded anew in each process; an id is no secret, so it will do.
+        new = self._milliseconds() << _RANDOM_BITS | random.getrandbits(_RANDOM_BITS)
+        self._last = max(new, self._last + 1)
         return str(ULID.from_int(self._last))

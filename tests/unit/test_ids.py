@@ -1,0 +1,44 @@
+"""Ids of tasks: they sort by time, and no two processes give the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from ulid import ULID
+
+from infra.ids import UlidSequence
+
+_NOW = 1_790_000_000_000
+
+
+def _ids(times: Iterator[int]) -> UlidSequence:
+    return UlidSequence(lambda: next(times))
+
+
+def test_an_id_tells_its_millisecond() -> None:
+    assert ULID.from_str(_ids(iter([_NOW]))()).milliseconds == _NOW
+
+
+@pytest.mark.parametrize(
+    "times", [[_NOW] * 1_000, [_NOW - step for step in range(1_000)]], ids=["one millisecond", "back in time"]
+)
+def test_every_id_is_greater_than_the_one_before(times: list[int]) -> None:
+    ids = _ids(iter(times))
+    given = [ids() for _ in times]
+    assert all(earlier < later for earlier, later in pairwise(given))
+    assert {len(one) for one in given} == {26}
+
+
+def test_processes_that_were_forked_from_one_give_different_ids() -> None:
+    # In one process, `random` has given something already; whoever is forked must not go on from there.
+    UlidSequence(lambda: _NOW)()
+    with multiprocessing.get_context("fork").Pool(4) as processes:
+        given = processes.map(_first_id, range(4), chunksize=1)
+    assert len(set(given)) == len(given)
+
+
+def _first_id(_process: int) -> str:
+    return UlidSequence(lambda: _NOW)()
