@@ -177,7 +177,11 @@ class ChatBook:
             try:
                 await self._refresh()
             except StorageUnavailable as error:
-                log.debug("What is noted about chats could not be read: %s", error.detail)
+                log.debug(
+                    "What is noted about chats could not be read: %s",
+                    error.detail,
+                    extra={"action": "chat_notes_unread"},
+                )
             await asyncio.sleep(REFRESH_EVERY)
 
     async def _refresh(self) -> None:

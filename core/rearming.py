@@ -224,7 +224,7 @@ class Rearming:
 
 def _tell(task: Task, outage: Outage) -> None:
     log.info(
-        "An open question asks for another press.",
+        "An open question asks for another tap.",
         extra={
             "action": "rearmed",
             "task": task.id,
@@ -237,7 +237,7 @@ def _tell(task: Task, outage: Outage) -> None:
 
 def _warn(task: Task, error: TelegateError) -> None:
     log.warning(
-        "The message of an open question could not be edited to ask for another press: %s",
+        "The message of an open question could not be edited to ask for another tap: %s",
         error.detail,
         extra={"action": "rearm_refused", "task": task.id},
     )

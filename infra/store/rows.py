@@ -189,8 +189,9 @@ def readable(bot: int, rows: Iterable[Row], unreadable: set[str]) -> list[Task]:
 def _tell_unreadable(task_id: str, error: Exception) -> None:
     # What the error says may repeat what people wrote to each other.
     log.error(
-        "The row of task %s cannot be read (%s), so nothing becomes of this task; all others go on. Mend the "
-        "row or delete it. A row that a newer version of Telegate has written can be read by that version.",
+        "The row of task %s cannot be read (%s), so nothing becomes of this task, and if its turn has not "
+        "come, what came later to its chat waits behind it. All else goes on. Mend the row or delete it. One "
+        "that a newer version of Telegate has written can be read by that version.",
         task_id,
         type(error).__name__,
         extra={"action": "row_unreadable", "task": task_id},

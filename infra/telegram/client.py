@@ -321,8 +321,8 @@ def _outcome(error: BaseException | None) -> str:
 
 
 def _fields(method: str, outcome: str, begun: float) -> dict[str, object]:
-    duration = round(time.monotonic() - begun, 4)
-    return {"action": "telegram_call", "method": method, "outcome": outcome, "duration": duration}
+    milliseconds = round((time.monotonic() - begun) * 1000, 1)
+    return {"action": "telegram_call", "method": method, "outcome": outcome, "duration_ms": milliseconds}
 
 
 async def _username(bot: telegram.Bot) -> str:

@@ -1,0 +1,95 @@
+"""docs/reference/log.md lists every kind of line that the server's code writes, with its level."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docs.pages import ROOT, Page, rows
+
+PAGE = Page("docs/reference/log.md")
+HEADINGS = {
+    "Errors": {"error", "exception", "critical"},
+    "Warnings": {"warning"},
+    "What goes on": {"info"},
+    "With LOG_LEVEL=debug": {"debug"},
+}
+_LEVELS = frozenset().union(*HEADINGS.values())
+_CODE_OF_AN_ERROR = "error.code"
+_STEP_OF_A_TASK = "change.what"
+_NAMED_BY_THE_CALLER = "action"
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every call that writes a line, with its level; a level that is chosen on the spot counts as each."""
+    for room in ("core", "handlers", "infra"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            if file.is_relative_to(ROOT / "infra" / "sandbox"):
+                continue
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    for level in _levels(node):
+                        yield level, node
+
+
+def _levels(call: ast.Call) -> Iterator[str]:
+    name = ast.unparse(call.func)
+    if name == "warn_seldom":
+        yield "warning"
+    method = name.rpartition(".")[2]
+    if "log" not in name.lower().rpartition(".")[0]:
+        return
+    if method in _LEVELS:
+        yield method
+    elif method == "log":
+        yield from (level for level in _LEVELS if f"logging.{level.upper()}" in ast.unparse(call.args[0]))
+
+
+def _actions(call: ast.Call) -> Iterator[str]:
+    if ast.unparse(call.func) == "warn_seldom":
+        yield ast.literal_eval(call.args[1])
+        return
+    extra = next((keyword.value for keyword in call.keywords if keyword.arg == "extra"), None)
+    if isinstance(extra, ast.Dict):
+        for key, value in zip(extra.keys, extra.values, strict=True):
+            if key is not None and ast.literal_eval(key) == "action":
+                yield ast.literal_eval(value) if isinstance(value, ast.Constant) else ast.unparse(value)
+    elif extra is not None:
+        # Made beforehand, or by a function: what is in it is looked for there.
+        yield from {"extra": ("store_failed",)}.get(ast.unparse(extra), ("telegram_call",))
+
+
+WRITTEN = {(level, action) for level, call in _calls() for action in _actions(call)}
+
+
+def _told(heading: str) -> set[str]:
+    return {cells[0].strip("`") for cells in rows(PAGE.section(heading))}
+
+
+def test_the_code_is_read() -> None:
+    assert ("error", "database_down") in WRITTEN
+    assert ("error", "telegram_call") in WRITTEN
+    assert ("warning", "webhook_secret_refused") in WRITTEN
+    assert len(WRITTEN) > 60
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_every_kind_of_line_is_told_under_its_level(heading: str) -> None:
+    by_name = {_CODE_OF_AN_ERROR: "a code of an error", _STEP_OF_A_TASK: "answered"}
+    written = {by_name.get(action, action) for level, action in WRITTEN if level in HEADINGS[heading]}
+    assert _told(heading) - {"answer_refused"} == written - {_NAMED_BY_THE_CALLER}
+
+
+def test_no_kind_of_line_is_told_twice_in_one_place() -> None:
+    for heading in HEADINGS:
+        names = [cells[0] for cells in rows(PAGE.section(heading))]
+        assert len(names) == len(set(names))
+        assert names == sorted(names), "A reader looks a name up."
+
+
+def test_every_line_of_the_code_has_a_kind() -> None:
+    nameless = [ast.unparse(call) for _, call in _calls() if not list(_actions(call))]
+    # gunicorn's own words are handed on as they are.
+    assert nameless == ["self.error_log.log(level, msg, *args, **kwargs)"] * len(nameless)
