@@ -21,7 +21,7 @@ from infra.sandbox.updates import Timing, UpdateQueues
 from infra.sandbox.world import Change, Chat, Message, Person, Press, World, first_world
 
 if TYPE_CHECKING:
-    from infra.sandbox.server import Port
+    from infra.sandbox.port import Port
 
 DEFAULT_TOKEN = "123456789:TEST-sandbox-token-of-no-use-anywhere"  # noqa: S105 - opens nothing but this double
 
@@ -102,7 +102,8 @@ class Sandbox:
             OSError: the port is taken.
         """
         from infra.sandbox.keys import PORT  # noqa: PLC0415 - the HTTP server is loaded when one is wanted
-        from infra.sandbox.server import Port, build_application  # noqa: PLC0415 - the same
+        from infra.sandbox.port import Port  # noqa: PLC0415 - the same
+        from infra.sandbox.server import build_application  # noqa: PLC0415 - the same
 
         app = build_application(self.double)
         port = Port(app, self._host, self._wanted_port)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
 from infra.sandbox.double import TelegramDouble
+from infra.sandbox.port import Port
 from infra.sandbox.scripts import Script
 
-if TYPE_CHECKING:
-    from infra.sandbox.server import Port
-
 DOUBLE: web.AppKey[TelegramDouble] = web.AppKey("double", TelegramDouble)
-PORT: web.AppKey[Port] = web.AppKey("port")
+PORT: web.AppKey[Port] = web.AppKey("port", Port)
 SCRIPTS: web.AppKey[dict[int, Script]] = web.AppKey("scripts", dict)
