@@ -123,6 +123,34 @@ def _usage() -> x509.KeyUsage:
     )
 
 
+def is_made_for(certificate: x509.Certificate, host: str) -> bool:
+    """Whether a certificate names this host, in full or by a wildcard for its first label.
+
+    Telegram's guide asks for the common name (https://core.telegram.org/bots/self-signed), RFC 9525 for the
+    alternative names; either will do here.
+    """
+    wanted = host.strip("[]").lower().rstrip(".")
+    address = _address(wanted)
+    found = _names_in(certificate)
+    if address is not None:
+        return address in {_address(name) for name in found}
+    return wanted in found or f"*.{wanted.partition('.')[2]}" in found
+
+
+def _names_in(certificate: x509.Certificate) -> frozenset[str]:
+    from cryptography import x509  # noqa: PLC0415 - heavy, and only needed with TLS
+
+    names = {
+        str(one.value).lower() for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    }
+    try:
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset(names)
+    names |= {name.lower() for name in alternative.get_values_for_type(x509.DNSName)}
+    return frozenset(names | {str(one) for one in alternative.get_values_for_type(x509.IPAddress)})
+
+
 # A pair of somebody else's
 
 

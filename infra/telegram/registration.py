@@ -54,9 +54,9 @@ class Registration:
         """Tell Telegram; updates that wait are kept. Can be done again at any time.
 
         Raises:
-            NotToBeSet: the certificate cannot be read.
+            NotToBeSet: the certificate cannot be read, or is not made for this address.
         """
-        upload = await asyncio.to_thread(_if_self_signed, self.certificate)
+        upload = await asyncio.to_thread(_if_self_signed, self.certificate, self.url)
         await patiently(lambda: client.webhook_set(self.url, self.secret, upload))
 
 
@@ -86,11 +86,17 @@ def _webhook_url(settings: Settings) -> str:
     return settings.public_url + PATH
 
 
-def _if_self_signed(path: Path | None) -> Path | None:
-    """Our certificate, when nobody but us vouches for it."""
+def _if_self_signed(path: Path | None, url: str) -> Path | None:
+    """Our certificate, when nobody but us vouches for it: Telegram then trusts that very one.
+
+    Raises:
+        NotToBeSet: Telegram would not trust it, or it cannot be read.
+    """
     if path is None:
         return None
     from cryptography import x509  # noqa: PLC0415 - only where a certificate is looked at
+
+    from infra.tls import is_made_for  # noqa: PLC0415 - the same
 
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
@@ -99,4 +105,12 @@ def _if_self_signed(path: Path | None) -> Path | None:
         raise NotToBeSet(f"TLS_CERT_FILE names {path}, which cannot be read ({reason}).") from error
     except ValueError as error:
         raise NotToBeSet(f"TLS_CERT_FILE names {path}, which holds no certificate in PEM form.") from error
-    return path if certificate.issuer == certificate.subject else None
+    if certificate.issuer != certificate.subject:
+        return None
+    host = urlsplit(url).hostname or ""
+    if not is_made_for(certificate, host):
+        raise NotToBeSet(
+            f"TLS_CERT_FILE names {path}, which is not made for {host}, so Telegram would not post to it. "
+            f"Correct PUBLIC_URL, or make another certificate: telegate cert new --host {host}"
+        )
+    return path

@@ -16,11 +16,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from infra.cli import main
-from infra.tls import ReloadingTls, TlsError, load_check, self_signed_pair
+from infra.tls import ReloadingTls, TlsError, is_made_for, load_check, self_signed_pair
 from infra.worker import GatewayWorker
 from tests.integration.platform.servers import LIMIT, Gunicorn, Start
 
@@ -96,6 +97,50 @@ def test_our_certificate_names_its_host_twice(host: str, alternative: x509.Gener
 def test_a_certificate_that_makes_no_sense_is_not_made(host: str, days: int, why: str) -> None:
     with pytest.raises(TlsError, match=why):
         self_signed_pair(host, days)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "host", "fits"),
+    [
+        ("bot.example.com", "bot.example.com", True),
+        ("bot.example.com", "BOT.example.com.", True),
+        ("bot.example.com", "example.com", False),
+        ("203.0.113.7", "203.0.113.7", True),
+        ("203.0.113.7", "203.0.113.8", False),
+        ("2001:db8::1", "[2001:DB8:0::1]", True),
+        ("bot.example.com", "", False),
+    ],
+)
+def test_a_certificate_is_made_for_its_host_alone(made_for: str, host: str, fits: bool) -> None:
+    served = x509.load_pem_x509_certificate(self_signed_pair(made_for, 10)[0])
+    assert is_made_for(served, host) is fits
+
+
+@pytest.mark.parametrize(
+    ("host", "fits"),
+    [
+        ("bot.example.com", True),
+        ("a.bot.example.com", False),
+        ("example.com", False),
+        ("named.example.net", True),
+    ],
+)
+def test_a_wildcard_stands_for_one_label_and_the_common_name_counts(host: str, fits: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "named.example.net")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    wildcard = x509.SubjectAlternativeName([x509.DNSName("*.example.com")])
+    served = builder.add_extension(wildcard, critical=False).sign(key, hashes.SHA256())
+    assert is_made_for(served, host) is fits
+
+
+def test_an_old_certificate_without_alternative_names_has_its_common_name() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot.example.com")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    assert is_made_for(builder.sign(key, hashes.SHA256()), "bot.example.com")
 
 
 # The check

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra.sandbox import Sandbox
+from infra.tls import self_signed_pair
 from tests.integration.telegram.misbehaving import answer, refusal, serve
 from tests.ports import reserved_port
 
@@ -83,19 +84,37 @@ async def test_set_can_be_repeated_and_info_and_delete_tell_what_is_so(tmp_path:
     assert all(call.parameters["secret_token"] for call in calls)
 
 
-async def test_set_uploads_a_self_signed_certificate(tmp_path: Path, self_signed: Path) -> None:
+def tls(folder: Path, host: str) -> dict[str, str]:
+    """The settings of a server with a certificate of its own."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    for path, text in zip((certificate, key), self_signed_pair(host), strict=True):
+        path.write_bytes(text)
+    return {"TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
+
+
+async def test_set_uploads_a_self_signed_certificate(tmp_path: Path) -> None:
     async with serve(
         answer(200, {"ok": True, "result": True}), answer(200, state()), answer(200, state())
     ) as server:
         server.behaviours.insert(1, answer(200, {"ok": True, "result": True}))
-        tls = {"TLS_CERT_FILE": str(self_signed), "TLS_KEY_FILE": str(self_signed)}
-        ended = await webhook("set", tmp_path, at(server.url, **tls))
+        ended = await webhook("set", tmp_path, at(server.url, **tls(tmp_path, "bot.example.com")))
     assert (ended.code, ended.err) == (0, "")
     body = server.requests[0].body
     assert b"-----BEGIN CERTIFICATE-----" in body
     assert b'name="certificate"; filename=' in body
     assert b'name="url"\r\n\r\n' + HOOK.encode() in body
     assert b'["message", "callback_query", "my_chat_member"]' in body
+
+
+async def test_set_uploads_no_certificate_that_telegram_would_not_trust_at_this_address(
+    tmp_path: Path,
+) -> None:
+    async with serve() as server:
+        ended = await webhook("set", tmp_path, at(server.url, **tls(tmp_path, "bot.example.net")))
+    assert (ended.code, ended.out) == (2, "")
+    assert "certificate.pem, which is not made for bot.example.com" in ended.err
+    assert "telegate cert new --host bot.example.com" in ended.err
+    assert not server.requests
 
 
 async def test_an_old_error_is_no_complaint_and_a_new_one_with_waiting_updates_is(tmp_path: Path) -> None:
