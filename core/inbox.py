@@ -55,20 +55,24 @@ class Inbox:
     username: Callable[[], str | None]
     figures: UpdateFigures = field(default_factory=UpdateFigures)
 
-    async def take(self, update: Update) -> None:
+    async def take(self, update: Update) -> str:
         """Store an update with its effect; then, without waiting for it, tell whoever is concerned.
+
+        Returns:
+            What became of it: one of `core.figures.EFFECTS`.
 
         Raises:
             StorageUnavailable: nothing was stored; Telegram has to bring the update again.
             TelegramUnavailable: it names a bot, and the name of this one is not known yet; the same.
         """
         # Whoever brings the update may hang up: what is stored is still to be told to whoever is concerned.
-        await to_its_end(self._measured(update))
+        return await to_its_end(self._measured(update))
 
-    async def _measured(self, update: Update) -> None:
+    async def _measured(self, update: Update) -> str:
         effect, begun = "refused", time.perf_counter()
         try:
             effect = await self._take(update)
+            return effect
         finally:
             self.figures.effects.count(effect)
             self.figures.seconds.observe(time.perf_counter() - begun)

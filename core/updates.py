@@ -109,6 +109,12 @@ class Unreadable:
 Update = ButtonPressed | TextReceived | CommandReceived | Ignored | Unreadable
 
 
+def sender_of(update: Update) -> int | None:
+    """The id of the person whose doing it is, when it is somebody's."""
+    person = None if isinstance(update, Ignored | Unreadable) else update.person
+    return None if person is None else person.id
+
+
 @dataclass(frozen=True, slots=True)
 class ByToken:
     """Look for the task whose buttons carry this token."""

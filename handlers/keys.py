@@ -129,5 +129,8 @@ PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 ENDPOINT: web.RequestKey[str] = web.RequestKey("endpoint", str)
 SCRAPER: web.RequestKey[bool] = web.RequestKey("scraper", bool)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+UPDATE: web.RequestKey[dict[str, object]] = web.RequestKey("update", dict)
+"""What the request's line in the log tells of the update that it brought."""
+
 HAS_BEGUN: web.RequestKey[bool] = web.RequestKey("has_begun", bool)
 """Set once an answer that goes on is on its way, so that no other one can be given."""

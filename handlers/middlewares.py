@@ -18,7 +18,7 @@ from core.errors import (
     TelegateError,
 )
 from handlers.admission import CHECKS, PROBED, endpoint_of
-from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
+from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES, UPDATE
 from handlers.problems import problem_response, status_of
 
 log = logging.getLogger("telegate.http")
@@ -106,5 +106,6 @@ def _log_request(request: web.Request, response: web.StreamResponse, seconds: fl
             "status": response.status,
             "duration_ms": round(seconds * 1000, 1),
             "service": None if principal is None else principal.service,
+            **request.get(UPDATE, {}),
         },
     )

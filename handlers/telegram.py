@@ -8,7 +8,8 @@ from typing import Final
 from aiohttp import web
 
 from core.errors import Unauthenticated
-from handlers.keys import SERVICES
+from core.updates import sender_of
+from handlers.keys import SERVICES, UPDATE
 from handlers.reading import read_bytes
 from handlers.seldom import warn_seldom
 
@@ -33,6 +34,8 @@ async def receive_update(request: web.Request) -> web.Response:
             "changed since Telegram was told; run: telegate webhook set",
         )
         raise Unauthenticated("The secret of the webhook is missing or wrong.")
-    raw = await read_bytes(request, UPDATE_LIMIT)
-    await services.inbox.take(services.parse_update(raw))
+    update = services.parse_update(await read_bytes(request, UPDATE_LIMIT))
+    told: dict[str, object] = {"update": update.update_id, "person": sender_of(update), "effect": "refused"}
+    request[UPDATE] = told
+    told["effect"] = await services.inbox.take(update)
     return web.Response()

@@ -270,6 +270,15 @@ class Gate:
         number = next(_group_ids)
         return self.sandbox.add_group(number, f"Group {number}", list(members), topics=topics)
 
+    async def line_about(self, request_id: str) -> Json:
+        """The line in the log that tells of the request with this id."""
+        async with asyncio.timeout(10):
+            while True:
+                for line in self.server.log.splitlines():
+                    if request_id in line and (told := json.loads(line)).get("action") == "request":
+                        return told
+                await asyncio.sleep(0.02)
+
     # Telegram's side
 
     async def next_message(self, chat: ChatView | ScriptedPerson | int) -> Message:

@@ -293,19 +293,10 @@ async def test_a_stream_has_one_line_in_the_log_with_its_whole_duration(gate: Ga
         await stream.until("answered")
         await stream.ended()
         held = time.monotonic() - began
-    line = await _line_about(gate, request_id)
+    line = await gate.line_about(request_id)
     assert line["status"] == 200
     assert line["duration_ms"] >= held * 1000 - 50
     assert service.token not in gate.server.log
-
-
-async def _line_about(gate: Gate, request_id: str) -> Json:
-    async with asyncio.timeout(10):
-        while True:
-            for line in gate.server.log.splitlines():
-                if '"action": "request"' in line.replace('":"', '": "') and request_id in line:
-                    return json.loads(line)
-            await asyncio.sleep(0.02)
 
 
 # Servers of their own

@@ -206,6 +206,27 @@ async def test_a_path_that_only_looks_like_the_webhook_is_none(gate: Gate) -> No
         (await gate.request("POST", path, data=b"{}", headers={HEADER: SECRET})).problem("not_found")
 
 
+async def test_the_log_tells_whose_update_it_was_and_what_became_of_it(gate: Gate) -> None:
+    ada = gate.person()
+    group = gate.group(ada)
+    asked = text_update(person_of(ada), private_chat(ada), "/whoami")
+    chatter = text_update(person_of(ada), group_chat(group), "hello all")
+    sticker = update(poll={"id": "1"})
+    broken = update(message={"chat": "?"})
+    expected = [
+        (asked, ada.id, "taken"),
+        (asked, ada.id, "duplicate"),
+        (chatter, ada.id, "ignored"),
+        (sticker, None, "ignored"),
+        (broken, None, "quarantined"),
+    ]
+    for body, person, effect in expected:
+        response = await gate.webhook(body)
+        line = await gate.line_about(response.headers["X-Request-Id"])
+        told = {name: line[name] for name in ("update", "person", "effect")}
+        assert told == {"update": json.loads(body)["update_id"], "person": person, "effect": effect}
+
+
 async def test_the_answer_to_an_update_holds_no_method_call(gate: Gate) -> None:
     ada = gate.person()
     response: Response = await gate.webhook(text_update(person_of(ada), private_chat(ada), "/whoami"))
@@ -231,6 +252,8 @@ async def test_f15_f11_f13_while_the_database_is_locked_nothing_is_acknowledged_
         lock.execute("ROLLBACK")
         lock.close()
     assert {response.document["code"] for response in refused} == {"storage_unavailable"}
+    line = await gate.line_about(refused[1].headers["X-Request-Id"])
+    assert (line["status"], line["person"], line["effect"]) == (503, ada.id, "refused")
     assert all(int(response.headers["Retry-After"]) >= 1 for response in refused)
     assert (await service.until(task["id"], "answered"))["answer"]["choice"] == "yes"
     again = (await service.ask(question(ada), key="k", prefer="respond-async")).task(202)
