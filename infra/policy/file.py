@@ -213,7 +213,9 @@ def _read(path: Path) -> str:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise _whole(path, f"The file cannot be read ({reason}).") from error
+        way_out = "Go to the folder that has it, or let PERMISSIONS_FILE name a file that can be read."
+        words = f"{path.absolute()} cannot be read ({reason}). {way_out}"
+        raise PolicyFileError(path, (PolicyProblem(0, 0, words),)) from error
     if len(data) > LARGEST_FILE:
         raise _whole(path, f"The file is larger than {LARGEST_FILE // 1024} KiB.")
     try:

@@ -139,7 +139,8 @@ def test_a_start_with_nothing_tells_all_that_is_missing_at_once(tmp_path: Path) 
     assert "* BOT_TOKEN is missing." in shown.stderr
     assert "* JWT_SECRET is missing; it is needed unless a service in the policy has a key." in shown.stderr
     assert "The policy cannot be used, either:" in shown.stderr
-    assert "permissions.yaml:1:1: The file cannot be read (no such file or directory)." in shown.stderr
+    assert f"{tmp_path}/permissions.yaml cannot be read (no such file or directory)." in shown.stderr
+    assert "let PERMISSIONS_FILE name a file that can be read" in shown.stderr
 
 
 def test_policy_signing_key_and_certificate_are_told_together(tmp_path: Path) -> None:
