@@ -369,7 +369,7 @@ function emptyChat(chat) {
     : canWrite()
       ? "Let your service send something to this chat, or write to the bot."
       : "The bot may write to you only after you have pressed Start.";
-  const made = element("div", "empty", element("h3", "", "No messages here yet"), element("p", "", text), element("p", "", "The chat's id is ", element("code", "", String(chat.id)), "."));
+  const made = element("div", "empty", element("h2", "", "No messages here yet"), element("p", "", text), element("p", "", "The chat's id is ", element("code", "", String(chat.id)), "."));
   made.dataset.testid = "empty";
   return made;
 }
@@ -480,12 +480,14 @@ function drawCommands() {
   const commands = now.chat === null || $("composer").hidden ? [] : fittingCommands();
   now.choice = Math.min(now.choice, Math.max(0, commands.length - 1));
   $("commands").hidden = commands.length === 0;
-  $("text").setAttribute("aria-expanded", String(commands.length > 0));
+  if (commands.length) $("text").setAttribute("aria-activedescendant", `command-${now.choice}`);
+  else $("text").removeAttribute("aria-activedescendant");
   $("commands").replaceChildren(
     ...commands.map((each, index) => {
       const item = element("button", "command-item", element("strong", "", `/${each.command}`), element("span", "", each.description));
       item.type = "button";
       item.tabIndex = -1;
+      item.id = `command-${index}`;
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", String(index === now.choice));
       item.dataset.testid = `command-${each.command}`;

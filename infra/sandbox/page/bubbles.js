@@ -121,10 +121,9 @@ function content(message, context) {
 }
 
 function quoted(original, context) {
-  const made = element("button", "quoted", element("strong", "", nameOf(original.from)), element("span", "", summary(original)));
+  const made = element("button", "quoted", element("span", "unseen", "In reply to "), element("strong", "", nameOf(original.from)), element("span", "", summary(original)));
   made.type = "button";
   made.dataset.colour = colour(original.from.id);
-  made.setAttribute("aria-label", `In reply to ${nameOf(original.from)}: ${summary(original)}`);
   made.addEventListener("click", () => context.onJump(original.message_id));
   return made;
 }
