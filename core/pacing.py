@@ -178,6 +178,11 @@ class Pacer:
         bucket = self._chats.get(chat)
         return 0.0 if bucket is None else bucket.delay(self.time())
 
+    async def rest(self, chat: int | str) -> None:
+        """Sleep for as long as `delay` says."""
+        if (sleep := self.delay(chat)) > 0:
+            await asyncio.sleep(sleep)
+
     async def turn(self, chat: int | str, service: str, urgency: Urgency) -> None:
         """Wait until the bot may send one more message, and count it."""
         if self._bot is None:

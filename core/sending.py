@@ -1,11 +1,11 @@
-"""Sending: a stored task is performed in Telegram, and its row says what became of it."""
+"""Sending: whose turn it is among the tasks that are stored, and what this process has in its hands."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from core.backlog import Backlog
@@ -14,23 +14,17 @@ from core.closing import Closer
 from core.drafting import Drafter
 from core.errands import Errands, current_task
 from core.errors import StorageUnavailable
-from core.messages import Deletion, Edit
 from core.outcomes import UNCLEAR_TRIES, Outcomes, doubt_of, over
 from core.pacing import Pacer, Place, Urgency
+from core.performing import Performer
 from core.ports import (
     DeadlineStore,
     Formatter,
     Messenger,
-    Migrated,
-    NotReached,
-    Part,
-    Rejected,
     TaskStore,
-    Unclear,
     Waker,
 )
-from core.rendering import edited_parts, fingerprint, misfit_text, parts_of
-from core.tasks import LOST, Change, Failure, Task, TaskKind, TaskState
+from core.tasks import LOST, Failure, Task, TaskState
 
 log = logging.getLogger("telegate.sending")
 
@@ -41,15 +35,11 @@ LONGEST_TURN = 10.0
 """Seconds that a task waits in memory for its turn. After them it goes back to the queue: its lease must not
 run out before Telegram is asked, or another process would take it for one whose outcome nobody knows."""
 
-_UNDELIVERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNKNOWN})
 _STOPPED = Failure("telegram_unavailable", "The gateway stopped before it came to this.")
 _PAUSED = Failure(
     "telegram_unavailable",
     "Telegram asks for fewer calls, and to wait before anything else is sent here. It is sent afterwards.",
 )
-_IN_A_CIRCLE = Failure("telegram_rejected", "Telegram sends what is meant for this group in a circle.")
-_NEVER_SENT = Failure("telegram_rejected", "The message was never sent, or not as a whole.")
-_NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about is not sent yet.")
 
 
 @dataclass(slots=True)
@@ -93,6 +83,7 @@ class Sender:
     errands: Errands = field(default_factory=Errands)
     closer: Closer = field(init=False)
     outcomes: Outcomes = field(init=False)
+    performer: Performer = field(init=False)
     starved: bool = False
     _in_hand: dict[str, _Grip] = field(default_factory=dict)
     _followed: set[int | str] = field(default_factory=set)
@@ -116,6 +107,15 @@ class Sender:
             self.chats,
             self.closer,
             self.errands,
+        )
+        self.performer = Performer(
+            self.store,
+            self.messenger,
+            self.formatter,
+            self.drafter,
+            self.chats,
+            self.pacer,
+            self.outcomes,
         )
 
     def take(self, task: Task, place: Place | None = None) -> None:
@@ -261,29 +261,27 @@ class Sender:
             return
         try:
             async with asyncio.timeout(LONGEST_TURN):
-                await self._wait_for_turn(task, Urgency.of(task), grip)
+                await self._wait_for_turn(grip)
         except TimeoutError:
             await self.outcomes.again(task, task.error, 0.0, task.attempts)
             return
         # Last of all: while it waited, another one may have been told to wait for longer.
         note = await self._may_call(task)
-        held = None if note is None else await self._hold(task, sure=sure)
+        held = None if note is None else await self.performer.hold(task, sure=sure)
         if note is None or held is None:
             return
         grip.task, grip.is_calling = held, True
         if note.migrated_to is None:
-            await self._attempt(held)
+            await self.performer.attempt(held)
         else:
-            await self._move(held, note.migrated_to)
+            await self.performer.move(held, note.migrated_to)
         grip.is_calling = False
 
-    async def _wait_for_turn(self, task: Task, urgency: Urgency, grip: _Grip | None = None) -> None:
-        sleep = self.pacer.delay(task.chat.id)
-        if sleep > 0:
-            await asyncio.sleep(sleep)
-        if grip is not None:
-            grip.leave_place()
-        await self.pacer.turn(task.chat.id, task.service, urgency)
+    async def _wait_for_turn(self, grip: _Grip) -> None:
+        task = grip.task
+        await self.pacer.rest(task.chat.id)
+        grip.leave_place()
+        await self.pacer.turn(task.chat.id, task.service, Urgency.of(task))
 
     async def _may_call(self, task: Task) -> ChatNote | None:
         """What is known about the chat, when it may be called; if not, the task is put back or has failed."""
@@ -298,139 +296,6 @@ class Sender:
             await self.outcomes.refuse(task, refusal)
             return None
         return note
-
-    async def _attempt(self, task: Task, *, has_moved: bool = False) -> None:
-        try:
-            await self._call(task)
-        except Migrated as error:
-            if has_moved:
-                await self.outcomes.rejected(task, _IN_A_CIRCLE)
-            else:
-                await self._follow(task, error.chat)
-        except NotReached as error:
-            await self.outcomes.not_reached(task, error)
-        except Rejected as error:
-            await self.outcomes.rejected(task, error.failure)
-        except Unclear as error:
-            await self.outcomes.unclear(task, error)
-
-    async def _call(self, task: Task) -> None:
-        match task.content:
-            case Edit():
-                await self._edit(task, task.content)
-            case Deletion():
-                await self._delete(task)
-            case _:
-                await self._say(task)
-
-    async def _follow(self, task: Task, supergroup: int) -> None:
-        """The group has become a supergroup: remember it, and do the task there."""
-        await self.chats.moved(task.chat.id, supergroup)
-        await self._move(task, supergroup)
-
-    async def _move(self, task: Task, supergroup: int) -> None:
-        chat = replace(task.chat, id=supergroup)
-
-        def judge(current: Task) -> Change | None:
-            return Change(current.in_chat(chat), "migrated") if self.outcomes.is_ours(current) else None
-
-        current = await self.store.advance(task, judge)
-        if current is not None and self.outcomes.is_ours(current):
-            self.outcomes.stepped(current)
-            await self._attempt(current, has_moved=True)
-
-    async def _hold(self, task: Task, *, sure: bool) -> Task | None:
-        """Make sure that nobody else takes the task during the next call; None when somebody has.
-
-        A row that was written just now, as `sure` says it was, need not be asked.
-        """
-        now = self.drafter.clock.now()
-        lease = self.drafter.lease(now)
-        if sure and task.lease is not None and lease.until - task.lease.until < timedelta(seconds=5):
-            return task
-
-        def renew(current: Task) -> Change | None:
-            return Change(current.leased(lease), "held") if self.outcomes.is_ours(current) else None
-
-        current = await self.store.advance(task, renew)
-        return current if current is not None and current.lease == lease else None
-
-    async def _say(self, task: Task) -> None:
-        parts = parts_of(task, self.formatter, self.drafter.identity.keys[-1])
-        for number, part in enumerate(parts):
-            if number < len(task.message_ids):
-                continue
-            if number > 0:
-                # What is half in the chat goes before what is not there yet.
-                await self._wait_for_turn(task, Urgency.PRESS)
-                held = await self._hold(task, sure=True)
-                if held is None:
-                    return
-                task = held
-            message_id = await self.messenger.send(task.chat.id, task.chat.topic, part)
-            last = number == len(parts) - 1
-            task = await self._delivered(task, message_id, part, last=last) or task
-
-    async def _delivered(self, task: Task, message_id: int, part: Part, *, last: bool) -> Task | None:
-        shown = fingerprint(part)
-        now = self.drafter.clock.now()
-        lease = self.drafter.lease(now)
-
-        def judge(current: Task) -> Change | None:
-            grown = current.with_message(now, message_id)
-            if grown is current and current.state not in _UNDELIVERED:
-                return None
-            if not last:
-                return Change(grown.leased(lease), "part_sent", shown=shown)
-            if current.state not in _UNDELIVERED:
-                # Somebody answered, or took the question back, before this process could store it.
-                return Change(grown, "delivered", shown=shown)
-            sent = grown.asked(now) if task.kind is TaskKind.QUESTION else grown.sent(now)
-            return Change.to_state(sent, shown=shown)
-
-        current = await self.outcomes.record(task, judge)
-        if current is not None and last:
-            self.outcomes.tell(current)
-        elif current is not None:
-            self.outcomes.stepped(current)
-        return current
-
-    async def _edit(self, task: Task, edit: Edit) -> None:
-        message = await self._message_of(task)
-        if message is None:
-            return
-        parts = edited_parts(edit, self.formatter)
-        if len(parts) != len(message.message_ids):
-            misfit = Failure("invalid", misfit_text(len(parts), len(message.message_ids)))
-            await self.outcomes.settle(task, lambda current, now: current.failed(now, misfit))
-            return
-        for message_id, part in zip(message.message_ids, parts, strict=True):
-            await self.messenger.edit(task.chat.id, message_id, part)
-        await self.outcomes.settle(task, lambda current, now: current.sent(now), fingerprint(*parts))
-
-    async def _delete(self, task: Task) -> None:
-        message = await self._message_of(task)
-        if message is None:
-            return
-        for message_id in message.message_ids:
-            await self.messenger.delete(task.chat.id, message_id)
-        await self.outcomes.settle(task, lambda current, now: current.sent(now))
-
-    async def _message_of(self, task: Task) -> Task | None:
-        """The message that an edit or a deletion is about; None when that has to wait, or cannot be."""
-        message = await self.store.find(task.of or "")
-        if message is not None and (message.state is TaskState.SENT or _can_go(message, task)):
-            return message
-        if message is not None and not message.final:
-            await self.outcomes.again(task, _NOT_SENT_YET, pause=1.0, attempts=task.attempts)
-            return None
-        await self.outcomes.settle(task, lambda current, now: current.failed(now, _NEVER_SENT))
-        return None
-
-
-def _can_go(message: Task, task: Task) -> bool:
-    """Whether a message that did not come as a whole has parts in the chat that this task takes away."""
-    return message.final and bool(message.message_ids) and isinstance(task.content, Deletion)
 
 
 _LOOK_AGAIN = timedelta(seconds=1)

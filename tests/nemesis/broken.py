@@ -32,7 +32,7 @@ class StutteringGateway(app.Gateway):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self.sender.messenger = StutteringMessenger(self.sender.messenger)
+        self.sender.performer.messenger = StutteringMessenger(self.sender.messenger)
 
 
 async def create_app() -> GatewayRunner:

@@ -17,8 +17,8 @@ from core.errors import StorageUnavailable
 from core.messages import Chat, Format, Message
 from core.outcomes import UNCLEAR_TRIES
 from core.pacing import Pacer, Urgency
+from core.performing import Performer
 from core.ports import FormattedText, Migrated, Rejected
-from core.sending import Sender
 from core.submitting import Submission
 from core.tasks import Failure, Task, TaskState
 from core.telling import MessageRequest
@@ -697,7 +697,7 @@ async def test_what_a_bug_let_go_of_after_telegram_was_asked_is_not_asked_again(
     async def stumble(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(Sender, "_delivered", stumble)
+    monkeypatch.setattr(Performer, "_delivered", stumble)
     task = await gateway.tell("Hello")
     await gateway.settled()
     monkeypatch.undo()
@@ -966,11 +966,11 @@ async def test_two_chats_that_are_told_to_wait_make_the_whole_bot_wait(gateway: 
 async def test_a_bug_is_logged_with_its_traceback_and_stops_nothing_else(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sound = gateway.sender.formatter
-    gateway.sender.formatter = _BrokenFormatter()
+    sound = gateway.sender.performer.formatter
+    gateway.sender.performer.formatter = _BrokenFormatter()
     task = await gateway.tell("one")
     await gateway.settled()
-    gateway.sender.formatter = sound
+    gateway.sender.performer.formatter = sound
     assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
     assert "a bug in plain of 3 characters" in caplog.text
     assert gateway.row(task).state is TaskState.SENDING
@@ -1163,7 +1163,8 @@ async def test_a_question_with_an_unclear_outcome_says_so_while_it_waits(gateway
 
 async def test_t21_who_never_gets_a_turn_goes_back_to_the_queue_and_is_never_unknown(world: World) -> None:
     gateway, other = world.start(), world.start()
-    gateway.sender.pacer = gateway.sender.closer.pacer = Pacer(2, asyncio.get_running_loop().time)
+    pacer = Pacer(2, asyncio.get_running_loop().time)
+    gateway.sender.pacer = gateway.sender.performer.pacer = gateway.sender.closer.pacer = pacer
     over = asyncio.Event()
 
     async def flood() -> None:

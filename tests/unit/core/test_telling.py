@@ -81,7 +81,7 @@ async def test_a_deletion_that_telegram_refuses_fails_with_its_words(gateway: Ga
 
 
 async def test_an_edit_must_need_as_many_telegram_messages_as_before(gateway: Gateway) -> None:
-    gateway.world.formatter = gateway.sender.formatter = PlainFormatter(limit=10)
+    gateway.world.formatter = gateway.sender.performer.formatter = PlainFormatter(limit=10)
     message = await gateway.tell("short", wait=25)
     with pytest.raises(Invalid, match="does not validate") as caught:
         await gateway.correct(message, "much longer than before")
@@ -157,7 +157,7 @@ async def test_a_message_that_is_not_known_to_be_there_cannot_be_corrected(
 async def test_what_stands_of_a_message_can_be_deleted_but_not_edited(
     gateway: Gateway, outcome: Outcome, state: str
 ) -> None:
-    gateway.world.formatter = gateway.sender.formatter = PlainFormatter(limit=10)
+    gateway.world.formatter = gateway.sender.performer.formatter = PlainFormatter(limit=10)
     gateway.world.messenger.script(DELIVERED, outcome)
     message = await gateway.tell("a" * 10 + "b" * 10, wait=25)
     assert (message.state, len(message.message_ids)) == (state, 1)
