@@ -196,8 +196,9 @@ def configure_logging(
         stream: where to write; None means stderr.
     """
     stream = sys.stderr if stream is None else stream
-    # Nothing of this is in our lines.
+    # Nothing of this is in our lines: https://docs.python.org/3/howto/logging.html#optimization
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # from 3.12 on
     redaction.register(secrets)
     handler = LogHandler(stream)
     handler.setFormatter(_formatter(log_format, stream))
