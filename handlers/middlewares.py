@@ -28,7 +28,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered, for log lines."""
 
+current_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""The id of the service's trace that the request is a part of, for log lines."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:+/=-]{8,128}")
+_TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?"
+)
 
 
 @web.middleware
@@ -38,6 +44,8 @@ async def identify_requests(request: web.Request, handler: Handler) -> web.Strea
     request_id = given if _REQUEST_ID.fullmatch(given) else _fresh_id()
     request[REQUEST_ID] = request_id
     current_request_id.set(request_id)
+    # A connection's requests share their context, so the one before may have left its own.
+    current_trace_id.set(_trace_id_of(request))
     started = time.perf_counter()
     status = "gone"
     try:
@@ -84,6 +92,19 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if (waiting := check(request)) is not None:
             await waiting
     return await handler(request)
+
+
+def _trace_id_of(request: web.Request) -> str | None:
+    """The trace that the service says this is a part of; what is no `traceparent` is ignored.
+
+    Source: https://www.w3.org/TR/trace-context/#traceparent-header
+    """
+    given = request.headers.getall("traceparent", [])
+    found = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    if found is None or (found["version"] == "00" and found["more"]):
+        # Only versions that come after this one may go on.
+        return None
+    return found["trace"]
 
 
 def _fresh_id() -> str:

@@ -36,14 +36,14 @@ from core.telling import Telling
 from core.waiting import WaitingRoom
 from handlers.application import build_application
 from handlers.keys import About, Limits, Metrics, Readiness, Services
-from handlers.middlewares import current_request_id
+from handlers.middlewares import current_request_id, current_trace_id
 from handlers.routes import SERVED
 from infra import __version__
 from infra.background import running
 from infra.clock import SystemClock
 from infra.database_time import DatabaseTime
 from infra.ids import UlidSequence
-from infra.logs import set_request_id_source, set_task_source
+from infra.logs import set_sources
 from infra.metrics import Collector, process_name
 from infra.metrics import Metrics as SharedMetrics
 from infra.policy.file import PolicyFile
@@ -84,8 +84,7 @@ async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
         TelegateError: settings, policy or database do not let it start; the text says what to do.
     """
     settings = Settings.from_environment()
-    set_request_id_source(current_request_id.get)
-    set_task_source(current_task.get)
+    set_sources(request_id=current_request_id.get, trace_id=current_trace_id.get, task=current_task.get)
     async with AsyncExitStack() as stack:
         gateway = await (kind or Gateway).open(settings, stack)
         app = build_application(gateway.services())

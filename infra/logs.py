@@ -40,28 +40,24 @@ _COLOURS: Final[Mapping[int, str]] = {
 
 redaction: Final = Redaction()
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
-_request_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_request_id_source`
-_task_id: Callable[[], str | None] = lambda: None  # noqa: E731 - replaced by `set_task_source`
+_sources: dict[str, Callable[[], str | None]] = {}
 
 
-def set_request_id_source(source: Callable[[], str | None]) -> None:
-    """Say where the id of the request at work is found (a context variable's `get`, for example)."""
-    global _request_id  # noqa: PLW0603 - one log per process
-    _request_id = source
+def set_sources(**sources: Callable[[], str | None]) -> None:
+    """Say where fields are found that a line has untold (a context variable's `get`, for example).
 
-
-def set_task_source(source: Callable[[], str | None]) -> None:
-    """Say where the id of the task at work is found, as for the request's."""
-    global _task_id  # noqa: PLW0603 - one log per process
-    _task_id = source
+    Args:
+        sources: by the names of the fields; a field that is None now is left out.
+    """
+    _sources.clear()
+    _sources.update(sources)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
     fields = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
-    if "request_id" not in fields and (request_id := _request_id()) is not None:
-        fields["request_id"] = request_id
-    if "task" not in fields and (task_id := _task_id()) is not None:
-        fields["task"] = task_id
+    for name, source in _sources.items():
+        if name not in fields and (value := source()) is not None:
+            fields[name] = value
     return fields
 
 

@@ -585,6 +585,46 @@ async def test_a_request_id_that_is_not_well_formed_is_replaced(
     assert len(response.headers["X-Request-Id"]) >= 8
 
 
+# Traces
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        (f"00-{TRACE}-b7ad6b7169203331-01", True),
+        (f"cc-{TRACE}-b7ad6b7169203331-01-what-comes-later", True),
+        (f"00-{TRACE}-b7ad6b7169203331-01-more", False),
+        (f"ff-{TRACE}-b7ad6b7169203331-01", False),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"00-{TRACE.upper()}-b7ad6b7169203331-01", False),
+        (f"00-{TRACE}", False),
+        ("", False),
+    ],
+)
+async def test_the_log_names_the_trace_that_a_request_is_a_part_of(
+    gate: Gate, service: Service, given: str, known: bool
+) -> None:
+    response = await service.get("/v1/me", headers={"traceparent": given})
+    line = await gate.line_about(response.headers["X-Request-Id"])
+    assert line.get("trace_id") == (TRACE if known else None)
+
+
+async def test_a_trace_goes_on_with_the_task_and_not_with_the_connection(
+    gate: Gate, service: Service
+) -> None:
+    told = {"traceparent": f"00-{TRACE[::-1]}-b7ad6b7169203331-01"}
+    nobody = gate.person(started=False)
+    task = (await service.send(message(nobody), headers=told)).headers["Location"].rpartition("/")[2]
+    lines = [json.loads(line) for line in gate.server.log.splitlines() if task in line]
+    calls = [line for line in lines if line["action"] == "telegram_call"]
+    assert {line["trace_id"] for line in calls} == {TRACE[::-1]}
+    without = await service.get("/v1/me")
+    assert "trace_id" not in await gate.line_about(without.headers["X-Request-Id"])
+
+
 async def test_two_requests_have_two_ids(gate: Gate) -> None:
     seen = {(await gate.request("GET", "/healthz")).headers["X-Request-Id"] for _ in range(5)}
     assert len(seen) == 5

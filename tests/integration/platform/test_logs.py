@@ -22,7 +22,7 @@ from infra.logs import (
     LogHandler,
     configure_logging,
     redaction,
-    set_request_id_source,
+    set_sources,
 )
 from infra.redaction import Redaction
 from infra.secret import Secret
@@ -52,7 +52,7 @@ def the_log_as_it_was() -> Iterator[None]:
     sys.excepthook, threading.excepthook = hooks
     redaction._known, redaction._pattern = known
     logging.captureWarnings(capture=False)
-    set_request_id_source(lambda: None)
+    set_sources()
 
 
 def fail(error: Exception) -> NoReturn:
@@ -66,7 +66,7 @@ def written(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_a_line_of_json_has_the_sentence_and_the_fields() -> None:
     stream = io.StringIO()
     configure_logging(log_format="json", level="info", stream=stream)
-    set_request_id_source(lambda: "req_1")
+    set_sources(request_id=lambda: "req_1", task=lambda: None)
     fields = {"action": "sent", "chat": -100, "parts": [1, {"a": None}], "at": threading.Lock}
     logging.getLogger("telegate.test").info("A message was sent to %s.", "ops", extra=fields)
     (line,) = written(stream)
@@ -102,7 +102,7 @@ def test_text_is_coloured_only_on_a_terminal_that_wants_it(monkeypatch: pytest.M
 def test_text_carries_the_request_id_and_the_traceback() -> None:
     stream = io.StringIO()
     configure_logging(log_format="text", level="info", stream=stream)
-    set_request_id_source(lambda: "req_1")
+    set_sources(request_id=lambda: "req_1", task=lambda: None)
     try:
         fail(LookupError("lost"))
     except LookupError:
