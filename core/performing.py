@@ -24,13 +24,13 @@ _NOT_SENT_YET = Failure("telegram_unavailable", "The message that this is about 
 class Performer:
     """Does what a task asks for; whose turn it is, was decided before."""
 
-    store: TaskStore
     messenger: Messenger
-    formatter: Formatter
-    drafter: Drafter
-    chats: ChatBook
-    pacer: Pacer
     outcomes: Outcomes
+    pacer: Pacer
+    store: TaskStore
+    chats: ChatBook
+    drafter: Drafter
+    formatter: Formatter
 
     async def attempt(self, task: Task, *, has_moved: bool = False) -> None:
         """Call Telegram for a task that this process holds, and store what came of it.

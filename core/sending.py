@@ -109,13 +109,13 @@ class Sender:
             self.errands,
         )
         self.performer = Performer(
-            self.store,
             self.messenger,
-            self.formatter,
-            self.drafter,
-            self.chats,
-            self.pacer,
             self.outcomes,
+            self.pacer,
+            self.store,
+            self.chats,
+            self.drafter,
+            self.formatter,
         )
 
     def take(self, task: Task, place: Place | None = None) -> None:
