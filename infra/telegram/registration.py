@@ -47,7 +47,9 @@ class Registration:
         Raises:
             NotToBeSet: without `PUBLIC_URL`, or with one that Telegram would not take.
         """
-        certificate = None if settings.tls is None else settings.tls.certificate
+        # Behind a router, Telegram does not see ours.
+        own = None if settings.trusted_proxies else settings.tls
+        certificate = None if own is None else own.certificate
         return cls(_webhook_url(settings), settings.webhook_secret, certificate)
 
     async def set(self, client: TelegramClient) -> None:

@@ -106,6 +106,15 @@ async def test_set_uploads_a_self_signed_certificate(tmp_path: Path) -> None:
     assert b'["message", "callback_query", "my_chat_member"]' in body
 
 
+async def test_set_uploads_no_certificate_that_only_a_router_sees(tmp_path: Path) -> None:
+    done = answer(200, {"ok": True, "result": True})
+    async with serve(done, done, answer(200, state())) as server:
+        behind = {**tls(tmp_path, "gateway.internal"), "TRUSTED_PROXIES": "1"}
+        ended = await webhook("set", tmp_path, at(server.url, **behind))
+    assert (ended.code, ended.err) == (0, "")
+    assert b"CERTIFICATE" not in server.requests[0].body
+
+
 async def test_set_uploads_no_certificate_that_telegram_would_not_trust_at_this_address(
     tmp_path: Path,
 ) -> None:
