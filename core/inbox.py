@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from core import phrases
 from core.buttons import ButtonData, are_of_one_question
@@ -323,9 +325,19 @@ def _refusal(task: Task, press: ButtonPressed, person: Person) -> Effect:
     return Effect(changes=(refused,), notice=Notice(press.press_id, phrases.NOT_YOURS, popup=True))
 
 
+STEPS: Final = MappingProxyType(
+    {
+        "answered": "A question is answered.",
+        "answer_refused": "A person's answer was refused.",
+        "copy_found": "Somebody pressed a button in an unknown copy of a question that is over.",
+    }
+)
+"""The steps that an update can make a task take, and what the log says of each."""
+
+
 def _log_change(change: Change) -> None:
     log.info(
-        "A person's answer was refused." if change.what == "answer_refused" else "A question is answered.",
+        STEPS.get(change.what, "An update made a task take a step."),
         extra={
             "action": change.what,
             "task": change.task.id,

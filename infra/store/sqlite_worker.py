@@ -200,8 +200,12 @@ class SqliteWorker:
             calls += self._pending
             self._pending.clear()
         if calls:
-            extra = {"action": "store_failed", "transactions": len(calls)}
-            logger.warning("The database could not do %d transactions: %s.", len(calls), error, extra=extra)
+            logger.warning(
+                "The database could not do %d transactions: %s.",
+                len(calls),
+                error,
+                extra={"action": "store_failed", "transactions": len(calls)},
+            )
         return [_Outcome(call, None, translate(error)) for call in calls]
 
     def _roll_back(self) -> None:

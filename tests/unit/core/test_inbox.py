@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -305,7 +306,10 @@ async def test_a_late_press_takes_the_buttons_away_that_were_pressed(gateway: Ga
     assert gateway.world.messenger.last.buttons == ()
 
 
-async def test_a_late_press_on_a_copy_that_nobody_knew_of_takes_its_buttons_away(gateway: Gateway) -> None:
+async def test_a_late_press_on_a_copy_that_nobody_knew_of_takes_its_buttons_away(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     gateway.world.messenger.script(UNCLEAR)
     await asked(gateway)
     await gateway.pass_time(1)
@@ -315,6 +319,8 @@ async def test_a_late_press_on_a_copy_that_nobody_knew_of_takes_its_buttons_away
     await gateway.press("Deploy", under=lost)
     await gateway.settled()
     assert gateway.world.messenger.chat[lost.message_id].buttons == ()
+    lines = {line.action: line.getMessage() for line in caplog.records if hasattr(line, "action")}
+    assert "an unknown copy of a question that is over" in lines["copy_found"]
 
 
 async def test_a_press_proves_that_an_unclear_message_was_delivered(gateway: Gateway) -> None:
