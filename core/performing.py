@@ -90,6 +90,9 @@ class Performer:
         """Make sure that nobody else takes the task during the next call; None when somebody has.
 
         A row that was written just now, as `sure` says it was, need not be asked.
+
+        Raises:
+            StorageUnavailable: that could not be found out.
         """
         now = self.drafter.clock.now()
         lease = self.drafter.lease(now)

@@ -192,7 +192,7 @@ class Rearming:
         """Edit what carries the question's buttons; returns how many messages there were to be edited."""
         shown = 0
         for message_id in last_messages(task, self.formatter, self.drafter.identity.keys[-1]):
-            await asyncio.sleep(self.pacer.delay(task.chat.id))
+            await self.pacer.rest(task.chat.id)
             await self.pacer.turn(task.chat.id, task.service, Urgency.QUESTION)
             before = current_task.set(task.id)
             try:

@@ -1,4 +1,4 @@
-"""The sandbox's port: the Bot API, file downloads, the chat page, the control routes."""
+"""The sandbox over HTTP: the Bot API, file downloads, the chat page, the control routes."""
 
 from __future__ import annotations
 

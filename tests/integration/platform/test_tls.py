@@ -59,6 +59,17 @@ def served_certificate(port: int, name: str | None = "localhost") -> x509.Certif
     return x509.load_der_x509_certificate(served)
 
 
+def named(common_name: str, *alternatives: x509.GeneralName) -> x509.Certificate:
+    """A certificate as somebody else may have made it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
 # The pair itself
 
 
@@ -126,21 +137,11 @@ def test_a_certificate_is_made_for_its_host_alone(made_for: str, host: str, fits
     ],
 )
 def test_a_wildcard_stands_for_one_label_and_the_common_name_counts(host: str, fits: bool) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "named.example.net")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    wildcard = x509.SubjectAlternativeName([x509.DNSName("*.example.com")])
-    served = builder.add_extension(wildcard, critical=False).sign(key, hashes.SHA256())
-    assert is_made_for(served, host) is fits
+    assert is_made_for(named("named.example.net", x509.DNSName("*.example.com")), host) is fits
 
 
 def test_an_old_certificate_without_alternative_names_has_its_common_name() -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot.example.com")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    assert is_made_for(builder.sign(key, hashes.SHA256()), "bot.example.com")
+    assert is_made_for(named("bot.example.com"), "bot.example.com")
 
 
 # The check
