@@ -33,11 +33,15 @@ export const press = (person, chat, message, data) => post("presses", { person, 
 /** Press Start. */
 export const start = (person) => post("start", { person });
 
-/** Everything that one person sees, live; `onView` gets every view, `onLine` true or false. */
-export function listen(person, onView, onLine) {
+/** Everything that one person sees, live; `onView` gets every view, `onLine` true or false, `onNobody` when there is no such person. */
+export function listen(person, onView, onLine, onNobody) {
   const source = new EventSource(`/sandbox/events?person=${person}`);
   source.onopen = () => onLine(true);
-  source.onerror = () => onLine(false);
+  source.onerror = () => {
+    onLine(false);
+    // A refusal is final for the browser; a lost connection it tries again by itself.
+    if (source.readyState === EventSource.CLOSED) onNobody();
+  };
   source.onmessage = (event) => onView(JSON.parse(event.data));
   return () => source.close();
 }

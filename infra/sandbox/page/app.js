@@ -14,6 +14,7 @@ const $ = (id) => document.getElementById(id);
 
 const now = {
   state: null,
+  online: false,
   person: 0,
   chat: null,
   topic: null,
@@ -52,12 +53,22 @@ function become(person, chat = null) {
   Object.assign(now, { person, chat, state: null });
   now.typing.clear();
   now.waiting.clear();
-  now.stop = api.listen(person, take, onLine);
+  now.stop = api.listen(person, take, onLine, becomeSomebody);
+}
+
+/** Somebody who exists: the one in the address may be gone with an earlier run of the sandbox. */
+async function becomeSomebody() {
+  const person = await attempt(api.firstPerson);
+  if (person) become(person);
 }
 
 function onLine(yes) {
+  now.online = yes;
+  // What was answered meanwhile is not told again.
+  if (yes) now.waiting.clear();
   $("dot").classList.toggle("on", yes);
   $("connection").textContent = yes ? "Sandbox, live" : "The sandbox does not answer. Trying again…";
+  if (chatOf(now.chat)) drawHead();
 }
 
 const TAKE = { state: takeState, sent: takeSent, edited: takeEdited, deleted: takeDeleted, answered: takeAnswered, typing: takeTyping };
@@ -69,6 +80,7 @@ function take(view) {
 function takeState(view) {
   const first = now.state === null;
   now.state = view;
+  for (const chat of view.chats) forgetFuture(chat);
   if (now.chat !== null && !chatOf(now.chat)) now.chat = null;
   drawViewer();
   drawChats();
@@ -225,6 +237,13 @@ function unread(chat) {
   return chat.messages.filter((each) => each.message_id > read && each.from.id !== now.person).length;
 }
 
+/** After a restart of the sandbox the numbers of messages begin again: what comes now has not been read. */
+function forgetFuture(chat) {
+  const key = `${now.person}.${chat.id}`;
+  const newest = lastOf(chat)?.message_id ?? 0;
+  if (now.read.get(key) > newest) now.read.set(key, newest);
+}
+
 function markRead() {
   const chat = chatOf(now.chat);
   if (!chat || document.hidden || !chat.messages.length) return;
@@ -278,7 +297,7 @@ function drawHead() {
   const chat = chatOf(now.chat);
   $("chat-title").textContent = chat.name;
   paintAvatar($("chat-avatar"), chat.name, isGroup(chat) ? chat.id : now.state.bot.id);
-  const typing = typingText(chat);
+  const typing = now.online ? typingText(chat) : "Connecting…";
   $("chat-status").classList.toggle("typing", Boolean(typing));
   $("chat-status").textContent = typing || (isGroup(chat) ? `${chat.members.map((each) => each.first_name).join(", ")} and the bot` : "bot");
   $("chat-id").textContent = String(chat.id);

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from infra.sandbox import Sandbox
+from tests.ports import reserved_port
 
 if TYPE_CHECKING:
     from tests.integration.sandbox.conftest import Caller
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 OPS = -1001234567890
-ADA, LINUS = 815, 1337
+ADA, GRACE, LINUS = 815, 4711, 1337
 PATIENCE = 20_000
 """Milliseconds: a browser on a busy machine takes its time."""
 
@@ -208,5 +209,35 @@ async def test_the_page_says_when_the_sandbox_is_gone_and_comes_back_by_itself(
     await page.get_by_test_id(f"chat-{ADA}").click()
     async with sandbox.down():
         await expect(page.get_by_test_id("connection")).to_contain_text("does not answer")
+        # On a phone the list with that line is another screen.
+        await expect(page.get_by_test_id("chat-status")).to_have_text("Connecting…")
+    await expect(page.get_by_test_id("chat-status")).to_have_text("bot")
     await call.result("sendMessage", chat_id=ADA, text="back again")
     await expect(page.get_by_test_id("message-text")).to_have_text("back again")
+
+
+async def test_a_page_that_stays_open_knows_what_is_new_after_a_restart_of_the_sandbox(page: Page) -> None:
+    port = reserved_port()
+    row, unread = page.get_by_test_id(f"chat-{OPS}"), page.get_by_test_id("unread")
+    async with Sandbox.start(token="123456:TEST-token", port=port) as before:
+        await page.goto(before.page_url)
+        for text in ("one", "two"):
+            await before.person(GRACE).says(OPS, text)
+        await expect(unread).to_have_text("2")
+        await row.click()
+        await expect(unread).to_have_count(0)
+        await page.get_by_test_id(f"chat-{ADA}").click()
+    async with Sandbox.start(token="123456:TEST-token", port=port) as after:
+        await expect(row).to_contain_text("No messages yet")
+        await after.person(GRACE).says(OPS, "new")
+        await expect(unread).to_have_text("1")
+
+
+async def test_an_address_with_a_person_who_is_gone_shows_somebody_who_is_there(
+    browser: Browser, sandbox: Sandbox
+) -> None:
+    # A page of its own: the browser itself complains about the 404 on its console.
+    page = await browser.new_page()
+    await page.goto(f"{sandbox.page_url}#person=99")
+    await expect(page.get_by_test_id("person-switcher")).to_contain_text("Ada Lovelace", timeout=PATIENCE)
+    await expect(page.get_by_test_id("connection")).to_have_text("Sandbox, live", timeout=PATIENCE)
