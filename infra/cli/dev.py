@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import secrets
@@ -55,8 +57,14 @@ Telegate is running, with a sandbox in place of Telegram.
 
   3. Tap a button in the page, and the command prints the answer.
 
-Press Ctrl-C to stop.
+Press Ctrl-C to stop. The chats, the answers and the token go away with it.
 """
+
+
+_CHOOSE_PORTS = (
+    "For example: telegate dev --port 9000 --sandbox-port 9001, "
+    "or make run ARGS='--port 9000 --sandbox-port 9001'."
+)
 
 
 class CannotRun(TelegateError):
@@ -119,16 +127,29 @@ async def _run(port: int, sandbox_port: int, permissions: Path) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    try:
-        async with Sandbox.start(token=SANDBOX_TOKEN, port=sandbox_port) as sandbox:
-            with tempfile.TemporaryDirectory(prefix="telegate-") as folder:
-                trial = Trial.prepare(port, sandbox.api_url, Path(folder), permissions)
-                return await trial.run(sandbox.page_url, stop)
-    except OSError as error:
+    if port == sandbox_port:
         raise CannotRun(
-            f"The sandbox cannot listen on port {sandbox_port} ({error.strerror}). "
-            "Choose another with --sandbox-port (make run ARGS='--sandbox-port 9001')."
-        ) from error
+            f"The gateway and the sandbox cannot both have port {port}. Choose two. {_CHOOSE_PORTS}"
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            sandbox = await stack.enter_async_context(Sandbox.start(token=SANDBOX_TOKEN, port=sandbox_port))
+        except OSError as error:
+            raise CannotRun(_no_port("sandbox", sandbox_port, error)) from error
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="telegate-"))
+        trial = Trial.prepare(port, sandbox.api_url, Path(folder), permissions)
+        return await trial.run(sandbox.page_url, stop)
+
+
+def _no_port(whose: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port}, for the {whose}, is taken: another program listens there, perhaps a Telegate that "
+            f"was started before. Stop it, or choose other ports. {_CHOOSE_PORTS}"
+        )
+    # asyncio puts a sentence of its own around the system's words.
+    reason = os.strerror(error.errno or 0).lower()
+    return f"The {whose} cannot listen on port {port} ({reason}). Choose other ports. {_CHOOSE_PORTS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +208,8 @@ class Trial:
             await self._set_webhook()
             click.echo(_GUIDE.format(page=page_url, curl=_curl(self.url, token)))
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                click.echo("Stopping: requests that wait are answered first.")
         finally:
             stopping.cancel()
             if not ended.done():
@@ -212,10 +235,7 @@ class Trial:
         try:
             probe = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", self.settings.port)
         except OSError as error:
-            raise CannotRun(
-                f"The gateway cannot listen on port {self.settings.port} ({error.strerror}). "
-                "Choose another with --port (make run ARGS='--port 9000')."
-            ) from error
+            raise CannotRun(_no_port("gateway", self.settings.port, error)) from error
         probe.close()
         await probe.wait_closed()
 

@@ -449,6 +449,7 @@ def test_a_busy_port_is_told_with_what_to_do_under_make_too(folder: Path) -> Non
         free = str(reserved_port())
         gateway = telegate(folder, "dev", "--port", port, "--sandbox-port", free)
         sandbox = telegate(folder, "dev", "--port", free, "--sandbox-port", port)
+        same = telegate(folder, "dev", "--port", free, "--sandbox-port", free)
         make = subprocess.run(
             ("make", "-n", "run", f"ARGS=--sandbox-port {port}"),
             cwd=ROOT,
@@ -456,6 +457,9 @@ def test_a_busy_port_is_told_with_what_to_do_under_make_too(folder: Path) -> Non
             text=True,
             check=False,
         )
-    assert "make run ARGS='--sandbox-port 9001'" in told(sandbox, 2)
     assert "-m infra dev --sandbox-port" in make.stdout
-    assert "make run ARGS='--port 9000'" in told(gateway, 2)
+    for done, whose in ((gateway, "gateway"), (sandbox, "sandbox")):
+        assert f"Port {port}, for the {whose}, is taken: another program listens there" in told(done, 2)
+        assert "make run ARGS='--port 9000 --sandbox-port 9001'" in told(done, 2)
+        assert "Errno" not in told(done, 2)
+    assert f"cannot both have port {free}" in told(same, 2)

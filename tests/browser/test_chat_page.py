@@ -69,6 +69,7 @@ async def telegate_dev(log: Path) -> AsyncIterator[Guide]:
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(LIMIT):
             assert await process.wait() == 0, written(log)
+        assert "Stopping: requests that wait are answered first." in written(log)
     finally:
         if process.returncode is None:
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
@@ -16,6 +17,7 @@ from core.errors import StorageUnavailable
 from infra.cli import main
 from infra.cli.serve import command as serve
 from infra.cli.serve import gunicorn_command
+from infra.sandbox import Sandbox
 from tests.integration.platform.servers import ENOUGH, LIMIT, ROOT
 
 COMMANDS = ["dev", "serve", "token", "keys", "policy", "webhook", "cert", "migrate"]
@@ -187,3 +189,14 @@ def test_a_signing_key_that_is_wrong_is_not_called_missing(tmp_path: Path, given
 
 def test_a_secret_never_reaches_the_process_list() -> None:
     assert not any(value in " ".join(gunicorn_command()) for value in ENOUGH.values())
+
+
+def test_dev_tells_in_the_system_s_words_why_it_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "error while attempting to bind on address")
+
+    monkeypatch.setattr(Sandbox, "start", refuse)
+    monkeypatch.delenv("BOT_TOKEN", raising=False)
+    shown = CliRunner().invoke(main, ["dev", "--sandbox-port", "81"])
+    assert shown.exit_code == 2
+    assert "The sandbox cannot listen on port 81 (permission denied). Choose other ports." in shown.output
