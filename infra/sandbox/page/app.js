@@ -224,7 +224,7 @@ function preview(chat, last) {
   if (typing) return element("span", "chat-preview typing", typing);
   if (!last) return element("span", "chat-preview", isGroup(chat) ? "No messages yet" : canWrite() ? "No messages yet" : "Press Start to begin");
   const who = isGroup(chat) || last.from.id === now.person ? element("span", "who", `${last.from.id === now.person ? "You" : last.from.first_name}: `) : null;
-  return element("span", "chat-preview", who, summary(last));
+  return element("span", "chat-preview", who, element("bdi", "", summary(last)));
 }
 
 function shortTime(date) {
@@ -480,6 +480,7 @@ function drawKeyboard(chat) {
         ...row.map((label) => {
           const key = element("button", "key", label);
           key.type = "button";
+          key.dir = "auto";
           key.addEventListener("click", () => send(label));
           return key;
         }),

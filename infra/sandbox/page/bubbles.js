@@ -121,7 +121,7 @@ function content(message, context) {
 }
 
 function quoted(original, context) {
-  const made = element("button", "quoted", element("span", "unseen", "In reply to "), element("strong", "", nameOf(original.from)), element("span", "", summary(original)));
+  const made = element("button", "quoted", element("span", "unseen", "In reply to "), element("strong", "", nameOf(original.from)), element("bdi", "", summary(original)));
   made.type = "button";
   made.dataset.colour = colour(original.from.id);
   made.addEventListener("click", () => context.onJump(original.message_id));
@@ -179,6 +179,7 @@ function buttons(message, context) {
 function inlineButton(message, raw, at, context) {
   const key = `${message.chat.id}.${message.message_id}.${raw.callback_data}`;
   const made = raw.url ? element("a", "inline", raw.text) : element("button", "inline", raw.text);
+  made.dir = "auto";
   made.dataset.testid = "inline-button";
   made.dataset.at = at;
   if (raw.style) made.dataset.style = raw.style;

@@ -241,3 +241,29 @@ async def test_an_address_with_a_person_who_is_gone_shows_somebody_who_is_there(
     await page.goto(f"{sandbox.page_url}#person=99")
     await expect(page.get_by_test_id("person-switcher")).to_contain_text("Ada Lovelace", timeout=PATIENCE)
     await expect(page.get_by_test_id("connection")).to_have_text("Sandbox, live", timeout=PATIENCE)
+
+
+async def test_text_from_right_to_left_stands_so_wherever_it_is_shown(
+    page: Page, sandbox: Sandbox, call: Caller
+) -> None:
+    hebrew = "כן!"
+    keyboard = {"inline_keyboard": [[{"text": hebrew, "callback_data": "y"}]]}
+    asked = await call.result("sendMessage", chat_id=ADA, text=hebrew, reply_markup=keyboard)
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    button = page.get_by_test_id("inline-button")
+    await button.click()
+    press = await sandbox.wait_for(lambda: next(iter(sandbox.world.presses.values()), None))
+    await call.result("answerCallbackQuery", callback_query_id=press.id, text=hebrew, show_alert=True)
+    await page.get_by_role("button", name="OK").click()
+    await call.result("sendMessage", chat_id=ADA, text=hebrew, reply_to_message_id=asked["message_id"])
+    await page.get_by_test_id("composer-text").fill(hebrew)
+    shown = [
+        page.get_by_test_id(f"chat-{ADA}").locator(".chat-preview bdi"),
+        page.get_by_test_id("message-text").last,
+        page.locator(".quoted bdi"),
+        page.get_by_test_id("alert").locator("p"),
+        page.get_by_test_id("composer-text"),
+        button,
+    ]
+    for each in shown:
+        await expect(each).to_have_css("direction", "rtl")
