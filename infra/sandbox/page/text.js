@@ -100,8 +100,13 @@ function quote(entity, children) {
   if (entity.type === "expandable_blockquote") {
     made.classList.add("folded");
     made.tabIndex = 0;
+    made.setAttribute("role", "button");
+    made.setAttribute("aria-expanded", "false");
     made.title = "Show all";
-    onActivate(made, () => made.classList.remove("folded"));
+    onActivate(made, () => {
+      made.classList.remove("folded");
+      for (const name of ["tabindex", "role", "aria-expanded", "title"]) made.removeAttribute(name);
+    });
   }
   return made;
 }

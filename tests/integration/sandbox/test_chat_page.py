@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -31,6 +31,41 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+LEAST_CONTRAST = 4.5
+"""Between text and what is behind it. Source: https://www.w3.org/TR/WCAG22/#contrast-minimum"""
+
+CONTRASTS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const seen = (layers) => {
+    for (const layer of layers) { canvas.fillStyle = layer; canvas.fillRect(0, 0, 1, 1); }
+    const light = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
+  };
+  // What is behind an element, from the bottom; once for every colour of a gradient that it lies on.
+  const behind = (element) => {
+    const layers = [];
+    for (let each = element; each; each = each.parentElement) {
+      const style = getComputedStyle(each);
+      const stops = style.backgroundImage.match(/rgba?\\([^)]*\\)/g);
+      layers.unshift(style.backgroundColor);
+      if (stops) return stops.map((stop) => [stop, ...layers]);
+    }
+    return [layers];
+  };
+  const contrast = (element) => {
+    const colour = getComputedStyle(element).color;
+    return Math.min(...behind(element).map((layers) => {
+      const [dark, bright] = [seen(layers), seen([...layers, colour])].sort((a, b) => a - b);
+      return (bright + 0.05) / (dark + 0.05);
+    }));
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+    .filter((each) => each.checkVisibility() && !each.closest("[aria-hidden], .spoiler"))
+    .map((each) => [each.textContent.slice(0, 30), each.className, contrast(each)]);
+}"""
 
 
 @pytest.fixture
@@ -267,3 +302,52 @@ async def test_text_from_right_to_left_stands_so_wherever_it_is_shown(
     ]
     for each in shown:
         await expect(each).to_have_css("direction", "rtl")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_text_stands_out_from_what_is_behind_it(
+    page: Page, call: Caller, scheme: Literal["light", "dark"]
+) -> None:
+    await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    styles = ["primary", "success", "danger", None]
+    row = [
+        {"text": f"{style}", "callback_data": f"{style}"} | ({"style": style} if style else {})
+        for style in styles
+    ]
+    text = "<a href='https://example.com'>link</a> <code>code</code>"
+    text += "<pre><code class='language-sh'>ls</code></pre>"
+    markup = {"inline_keyboard": [row]}
+    await call.result("sendMessage", chat_id=OPS, text="unread")
+    sent = await call.result("sendMessage", chat_id=ADA, text=text, parse_mode="HTML", reply_markup=markup)
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    await page.get_by_test_id("reply").click()
+    await page.get_by_test_id("composer-text").fill("mine")
+    await page.get_by_test_id("send").click()
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    await call.result("sendMessage", chat_id=ADA, text="late", reply_to_message_id=sent["message_id"])
+    await expect(page.get_by_test_id("message")).to_have_count(3)
+    await page.get_by_test_id("reply").first.click()
+    in_private = await page.evaluate(CONTRASTS)
+    await page.get_by_test_id(f"chat-{OPS}").click()
+    await expect(page.get_by_test_id("topics")).to_be_visible()
+    shown = [*in_private, *await page.evaluate(CONTRASTS)]
+    assert {"link", "primary", "None", "mine", "Today", "Ops"} <= {words for words, *_ in shown}
+    assert [each for each in shown if each[-1] < LEAST_CONTRAST] == []
+
+
+async def test_a_folded_quote_shows_three_whole_lines_and_all_of_them_when_it_is_pressed(
+    page: Page, call: Caller
+) -> None:
+    lines = "\n".join(f"line {number}" for number in range(1, 8))
+    text = f"<blockquote expandable>{lines}</blockquote>"
+    await call.result("sendMessage", chat_id=ADA, text=text, parse_mode="HTML")
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    quote = page.locator(".quote")
+    # What can be seen ends with the third line: nothing of the fourth is in it.
+    seen, line = await quote.evaluate(
+        "each => [each.clientHeight, parseFloat(getComputedStyle(each).lineHeight)]"
+    )
+    assert abs(seen - 3 * line) <= 1
+    await page.get_by_test_id("messages").get_by_role("button", name="line 1").press("Enter")
+    assert await quote.evaluate("each => each.clientHeight") >= 7 * line
+    await expect(quote).not_to_have_attribute("role", "button")
