@@ -18,7 +18,7 @@ NOT_YOURS = "This question is for somebody else."
 USE_BUTTONS = "Please use the buttons under the question."
 WHICH_QUESTION = "More than one question is open. Please reply to the one that you mean."
 NOTHING_OPEN = "I have no open question for you right now. Send /help to see what I can do."
-UNKNOWN_COMMAND = "Sorry, that is nothing I can do for you. Send /help to see what is."
+UNKNOWN_COMMAND = "Sorry, I do not know that command. Send /help to see what I can do."
 
 
 def thanks(answer: Answer) -> str:
@@ -31,7 +31,7 @@ def too_late(task: Task) -> str:
     if task.state is TaskState.EXPIRED:
         return "The time to answer this question is over."
     if task.state is TaskState.ANSWERED and task.decision is not None and task.decision.by is not None:
-        return _toast(f"{task.decision.by.name} has already answered: {_said(task.decision)}")
+        return _toast(f"{task.decision.by.name} has already answered: {_said(task.decision)}.")
     return "This question was withdrawn."
 
 
@@ -85,8 +85,12 @@ def help_text(rules: Iterable[CommandRule]) -> str:
 
 def who_you_are(person: int, chat: int) -> str:
     """The reply to /whoami: the one place where a person is shown ids, because they are asked for."""
-    here = "" if chat == person else f" The id of this chat is {chat}."
-    return f"Your Telegram id is {person}.{here} Whoever runs this bot can use it to give you permissions."
+    if chat == person:
+        return f"Your Telegram id is {person}. Whoever runs this bot needs it to give you permissions."
+    return (
+        f"Your Telegram id is {person}, and the id of this chat is {chat}. "
+        "Whoever runs this bot needs them to give you permissions."
+    )
 
 
 def not_allowed(name: str) -> str:

@@ -54,7 +54,7 @@ async def test_f24_a_tap_on_an_answered_question_names_who_was_first_and_counts_
     answered = await service.until(task["id"], "answered")
     await gate.until_edited(asked)
     press = await pressed(grace, asked, no)
-    assert press.alert == f"{ada.person.name} has already answered: “Yes”"
+    assert press.alert == f"{ada.person.name} has already answered: “Yes”."
     assert (await service.task(task["id"])) == answered
     assert asked.buttons == []
 

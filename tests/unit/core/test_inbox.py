@@ -84,7 +84,7 @@ async def test_a_second_press_is_told_who_was_first_and_changes_nothing(gateway:
     await gateway.settled()
     answered = gateway.row(task)
     await gateway.press("Cancel", by=BEN)
-    assert await told(gateway) == ("Ada L. has already answered: “Deploy”", True)
+    assert await told(gateway) == ("Ada L. has already answered: “Deploy”.", True)
     assert gateway.row(task).decision == answered.decision
     assert gateway.row(task).answers == answered.answers
 
@@ -462,7 +462,7 @@ async def test_words_that_reply_to_a_question_that_is_over_are_told_so(gateway: 
     await gateway.write("Thursday")
     await gateway.write("no, Friday", reply_to=task.message_ids[0])
     await gateway.settled()
-    assert gateway.world.messenger.last.text == "Ada L. has already answered: “Thursday”"
+    assert gateway.world.messenger.last.text == "Ada L. has already answered: “Thursday”."
     decision = gateway.row(task).decision
     assert decision is not None
     assert decision.text == "Thursday"

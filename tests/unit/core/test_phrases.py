@@ -74,7 +74,7 @@ def test_every_sentence_begins_and_ends_as_one(said: list[str]) -> None:
     for text in said:
         first = text.splitlines()[0]
         assert first[0].isupper(), text
-        assert first[-1] in ".!?”", text
+        assert first[-1] in ".!?", text
 
 
 def test_nobody_is_shown_an_id_or_a_word_of_the_trade(said: list[str]) -> None:
@@ -90,9 +90,14 @@ def test_whoever_asks_who_he_is_is_told_his_id() -> None:
     assert "-1001234" in phrases.who_you_are(815, -1001234)
 
 
+def test_ids_are_told_with_what_they_are_needed_for() -> None:
+    assert phrases.who_you_are(815, 815).endswith("Whoever runs this bot needs it to give you permissions.")
+    assert phrases.who_you_are(815, -1).endswith("Whoever runs this bot needs them to give you permissions.")
+
+
 def test_a_late_press_is_told_why() -> None:
     answered = decided(TaskState.ANSWERED, CHOSEN)
-    assert phrases.too_late(answered) == "Ada L. has already answered: “Deploy”"
+    assert phrases.too_late(answered) == "Ada L. has already answered: “Deploy”."
     expired = decided(TaskState.EXPIRED, NOBODY)
     assert phrases.too_late(expired) == "The time to answer this question is over."
     cancelled = decided(TaskState.CANCELLED, None)
