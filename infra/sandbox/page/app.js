@@ -189,7 +189,7 @@ function personItem(person) {
 function drawChats() {
   const focused = document.activeElement?.dataset?.chat;
   const sorted = [...now.state.chats].sort((a, b) => (lastOf(b)?.date ?? 0) - (lastOf(a)?.date ?? 0));
-  const hint = sorted.some((chat) => chat.messages.length) ? [] : [element("li", "hint", "Nothing has been said yet. Let your service send a message or ask a question: it appears in one of these chats.")];
+  const hint = sorted.some((chat) => chat.messages.length) ? [] : [element("li", "hint", "Nothing has been said yet. Run the command that was printed when you started this, or let your own service ask: the question appears in one of these chats.")];
   $("chats").replaceChildren(...sorted.map((chat) => element("li", "", chatItem(chat))), ...hint);
   if (focused) document.querySelector(`button[data-chat="${focused}"]`)?.focus();
   const total = sorted.reduce((sum, chat) => sum + unread(chat), 0);
@@ -593,10 +593,10 @@ function drawToEnd() {
 let toastTimer = 0;
 
 function toast(text) {
+  // Never hidden: a screen reader says what appears in a place that it knows already.
   $("toast").textContent = text;
-  $("toast").hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $("toast").hidden = true; }, TOAST_FOR);
+  toastTimer = setTimeout(() => $("toast").replaceChildren(), TOAST_FOR);
 }
 
 function showAlert(text) {

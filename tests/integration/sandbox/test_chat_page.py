@@ -105,6 +105,8 @@ def deploy_or_not() -> dict[str, Any]:
 async def test_a_question_appears_is_answered_by_a_tap_and_shows_the_outcome(
     page: Page, sandbox: Sandbox, call: Caller
 ) -> None:
+    # Before anything is said: a screen reader says only what appears in a place that it knows.
+    assert await page.get_by_test_id("toast").evaluate("each => each.checkVisibility()")
     sent = await call.result(
         "sendMessage",
         chat_id=ADA,
@@ -131,6 +133,7 @@ async def test_a_question_appears_is_answered_by_a_tap_and_shows_the_outcome(
     await expect(page.get_by_test_id("inline-button")).to_have_count(0)
     await call.result("deleteMessage", chat_id=ADA, message_id=sent["message_id"])
     await expect(page.get_by_test_id("empty")).to_be_visible()
+    await expect(page.get_by_test_id("toast")).to_be_empty()
 
 
 async def test_an_alert_stays_until_it_is_closed(page: Page, sandbox: Sandbox, call: Caller) -> None:
