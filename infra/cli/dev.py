@@ -209,7 +209,8 @@ class Trial:
             click.echo(_GUIDE.format(page=page_url, curl=_curl(self.url, token)))
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                click.echo("Stopping: requests that wait are answered first.")
+                # The terminal has just written ^C.
+                click.echo("\nStopping: requests that wait are answered first.")
         finally:
             stopping.cancel()
             if not ended.done():

@@ -427,7 +427,8 @@ async function onCommand(text) {
 function onJump(id) {
   const row = document.querySelector(`[data-message="${Number(id)}"]`);
   if (!row) return;
-  row.scrollIntoView({ block: "center", behavior: "smooth" });
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  row.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
   row.classList.remove("flash");
   requestAnimationFrame(() => row.classList.add("flash"));
 }

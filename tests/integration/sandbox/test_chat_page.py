@@ -354,3 +354,16 @@ async def test_a_folded_quote_shows_three_whole_lines_and_all_of_them_when_it_is
     await page.get_by_test_id("messages").get_by_role("button", name="line 1").press("Enter")
     assert await quote.evaluate("each => each.clientHeight") >= 7 * line
     await expect(quote).not_to_have_attribute("role", "button")
+
+
+async def test_whoever_wants_little_motion_is_at_the_quoted_message_at_once(page: Page, call: Caller) -> None:
+    await page.emulate_media(reduced_motion="reduce")
+    first = await call.result("sendMessage", chat_id=ADA, text="first\n" * 100)
+    await call.result("sendMessage", chat_id=ADA, text="last", reply_to_message_id=first["message_id"])
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    # Looked at in the same moment as the click: a smooth scroll has not begun then.
+    moved = await page.locator(".quoted").evaluate(
+        "quote => { const box = document.getElementById('scroller'), before = box.scrollTop;"
+        " quote.click(); return before - box.scrollTop; }"
+    )
+    assert moved > 0
