@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it brings no types
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from infra.sandbox import Sandbox
@@ -367,3 +368,53 @@ async def test_whoever_wants_little_motion_is_at_the_quoted_message_at_once(page
         " quote.click(); return before - box.scrollTop; }"
     )
     assert moved > 0
+
+
+# Whoever hears the page read out, or has no mouse
+
+
+async def faults(page: Page) -> list[str]:
+    """What axe-core finds. On the wallpaper it cannot judge contrast; the test of that does."""
+    found = await Axe().run(page)
+    return [
+        f"{one['id']}: {one['help']} {[node['html'] for node in one['nodes']]}"
+        for one in found.response["violations"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_that_stands_in_anybody_s_way(
+    page: Page, sandbox: Sandbox, call: Caller, scheme: Literal["light", "dark"]
+) -> None:
+    # What fades in has another contrast while it does.
+    await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    await call.result("setMyCommands", commands=[{"command": "help", "description": "What I can do"}])
+    await sandbox.person(ADA).says(ADA, "What is new?")
+    asked = await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=deploy_or_not())
+    await call.result("sendMessage", chat_id=ADA, text="Now?", reply_to_message_id=asked["message_id"])
+    await expect(page.get_by_test_id("welcome")).to_be_visible()
+    assert await faults(page) == [], "at the start"
+    await page.get_by_test_id("person-switcher").click()
+    await expect(page.get_by_test_id("person-menu")).to_be_visible()
+    assert await faults(page) == [], "with the list of people"
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id(f"chat-{ADA}").click()
+    await expect(page.get_by_test_id("message")).to_have_count(3)
+    assert await faults(page) == [], "in a chat"
+    await page.get_by_test_id("composer-text").fill("/")
+    await expect(page.get_by_test_id("command-menu")).to_be_visible()
+    assert await faults(page) == [], "with the list of commands"
+
+
+async def test_a_question_is_answered_without_a_mouse(page: Page, sandbox: Sandbox, call: Caller) -> None:
+    await call.result("sendMessage", chat_id=ADA, text="Deploy?", reply_markup=deploy_or_not())
+    await page.get_by_test_id(f"chat-{ADA}").press("Enter")
+    button = page.get_by_test_id("inline-button").last
+    await expect(button).to_be_visible()
+    for _ in range(20):
+        await page.keyboard.press("Shift+Tab")
+        if await button.evaluate("button => button === document.activeElement"):
+            break
+    await page.keyboard.press("Enter")
+    press = await sandbox.wait_for(lambda: next(iter(sandbox.world.presses.values()), None))
+    assert press.person.id == ADA
