@@ -184,7 +184,7 @@ bench: env
 
 .PHONY: reference
 reference: env
-	@$(BIN)/python -m infra.settings_reference
+	@$(BIN)/python -m infra.config.reference
 
 .PHONY: clean
 clean:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from infra.policy.keys import new_pair
-from infra.tokens import mint, sign
+from infra.auth import mint, sign
+from infra.config.permissions.keys import new_pair
 
 _HOUR = 3600
 _ENDPOINTS = ["POST /v1/messages", "POST /v1/questions", "GET /v1/tasks/{id}"]

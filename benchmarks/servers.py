@@ -20,8 +20,8 @@ from benchmarks.credentials import Credentials
 from benchmarks.failing import BenchmarkFailed
 from benchmarks.machine import Cores, children_of, pin
 from benchmarks.postgresql import Database
-from infra.postgres_address import PostgresAddress
-from infra.store.postgres_schema import migrate
+from infra.config.postgres_address import PostgresAddress
+from infra.store.postgres.schema import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 

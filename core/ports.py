@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from core.buttons import ButtonKey
-from core.errors import TelegateError
-from core.messages import Format
-from core.questions import Style
-from core.tasks import Change, Failure, Lease, Task, TaskKind, TaskState
-from core.updates import Effect, Lookup
+from core.model.errors import TelegateError
+from core.model.message import Format
+from core.model.question import Style
+from core.model.task import Change, Failure, Lease, Task, TaskKind, TaskState
+from core.model.update import Effect, Lookup
+from core.presentation.buttons import ButtonKey
 
 
 class Clock(Protocol):

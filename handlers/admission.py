@@ -10,10 +10,10 @@ from typing import Final, NoReturn
 
 from aiohttp import hdrs, web
 
-from core.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
-from core.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
+from core.model.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
+from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
 from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
-from handlers.seldom import warn_seldom
+from handlers.log_throttle import warn_seldom
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
 """Platforms probe these in plain HTTP; they tell nothing."""

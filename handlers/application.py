@@ -7,10 +7,10 @@ from aiohttp import HttpVersion11, web
 from handlers.admission import is_continue, refuse_unknown
 from handlers.events import WRITING, abandon_slow_readers
 from handlers.keys import SERVICES, Services
+from handlers.log_throttle import NEXT_TIMES
 from handlers.middlewares import MIDDLEWARES
+from handlers.route import ROUTE_TABLE
 from handlers.routes import ROUTES
-from handlers.routing import ROUTE_TABLE
-from handlers.seldom import NEXT_TIMES
 
 
 def build_application(services: Services) -> web.Application:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from core.asking import QuestionRequest
-from core.messages import UNSEEN, Edit, Format, LinkButton, Message
-from core.questions import Option, Respondents, Style, TextInput
-from core.telling import MessageRequest
+from core.model.message import UNSEEN, Edit, Format, LinkButton, Message
+from core.model.question import Option, Respondents, Style, TextInput
+from core.services.messages import MessageRequest
+from core.services.questions import QuestionRequest
 
 TEXT_LIMIT: Final = 32_768
 INT64: Final = 2**63

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from core.messages import Chat
-from core.questions import Answer, Person
-from core.tasks import Failure, Task
+from core.model.message import Chat
+from core.model.question import Answer, Person
+from core.model.task import Failure, Task
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-22T10:00:07Z"])]
 

@@ -17,13 +17,13 @@ from typing import Final
 from aiohttp import web
 from pydantic_core import to_json
 
-from core.errors import TelegateError
-from core.following import Following
-from core.tasks import Task
+from core.model.errors import TelegateError
+from core.model.task import Task
+from core.waiting.following import Following
 from handlers.admission import authenticate
 from handlers.documents import task_document
 from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
-from handlers.reading import refuse_parameters
+from handlers.requests import refuse_parameters
 
 log = logging.getLogger("telegate.http")
 

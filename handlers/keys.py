@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from core.allowance import Allowances
-from core.asking import Asking
-from core.figures import Durations, Exposition
-from core.inbox import Inbox
-from core.policy import Policy, Principal
+from core.inbox.inbox import Inbox
+from core.metrics import Durations, Exposition
+from core.model.update import Update
+from core.policy.policy import Policy, Principal
+from core.policy.rate_limit import Allowances
 from core.ports import Clock
-from core.submitting import TaskDesk
-from core.telling import Telling
-from core.updates import Update
+from core.services.messages import Telling
+from core.services.questions import Asking
+from core.services.tasks import TaskDesk
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ import hashlib
 
 from aiohttp import web
 
-from core import telling
-from handlers.answers import task_answer
+from core.services import messages as telling
 from handlers.bodies import EditBody, MessageBody
 from handlers.keys import SERVICES
-from handlers.reading import (
+from handlers.requests import (
     DEFAULT_WAIT,
     JsonBody,
     parse_body,
@@ -19,6 +18,7 @@ from handlers.reading import (
     refuse_parameters,
     submission,
 )
+from handlers.responses import task_answer
 
 
 async def send_message(request: web.Request) -> web.Response:

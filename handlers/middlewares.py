@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from core.errors import (
+from core.model.errors import (
     Malformed,
     TelegateError,
 )

@@ -11,13 +11,13 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from core.policy import FOR_EVERY_SERVICE, PUBLIC
+from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC
 from handlers.admission import PROBED
-from handlers.answers import json_response
 from handlers.documents import TaskDocument, TaskListDocument
 from handlers.keys import SERVICES
 from handlers.problems import STATUSES, TITLES
-from handlers.routing import ROUTE_TABLE, Answers, Route
+from handlers.responses import json_response
+from handlers.route import ROUTE_TABLE, Answers, Route
 
 _REF: Final = "#/components/schemas/{model}"
 _ALWAYS: Final = ("internal",)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from handlers.answers import json_response
 from handlers.keys import PRINCIPAL, SERVICES
-from handlers.reading import refuse_parameters
-from handlers.routing import ROUTE_TABLE
+from handlers.requests import refuse_parameters
+from handlers.responses import json_response
+from handlers.route import ROUTE_TABLE
 
 
 async def tell_health(_request: web.Request) -> web.Response:

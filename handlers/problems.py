@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
-from core import errors
-from core.errors import Invalid, MethodNotAllowed, TelegateError, Unauthenticated
-from core.tasks import Task
+from core.model import errors
+from core.model.errors import Invalid, MethodNotAllowed, TelegateError, Unauthenticated
+from core.model.task import Task
 from handlers.documents import task_document
 
 STATUSES: Mapping[type[TelegateError], int] = {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core import asking
-from handlers.answers import task_answer
+from core.services import questions as asking
 from handlers.bodies import QuestionBody
 from handlers.keys import SERVICES
-from handlers.reading import (
+from handlers.requests import (
     DEFAULT_WAIT,
     JsonBody,
     parse_body,
@@ -17,6 +16,7 @@ from handlers.reading import (
     refuse_parameters,
     submission,
 )
+from handlers.responses import task_answer
 
 
 async def ask_question(request: web.Request) -> web.Response:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from handlers import enqueueing, events, messages, openapi, operations, questions, tasks, telegram
+from handlers import enqueue_command as enqueueing
+from handlers import events, messages, openapi, operations, questions, tasks, telegram
 from handlers.bodies import EditBody, EnqueueBody, MessageBody, QuestionBody
-from handlers.routing import Answers, Route, refuse_not_built
+from handlers.route import Answers, Route, refuse_not_built
 
 _MAKING = (
     "chat_forbidden",

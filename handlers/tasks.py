@@ -9,13 +9,13 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from core.errors import FieldProblem, Invalid
+from core.model.errors import FieldProblem, Invalid
+from core.model.task import Task, TaskKind, TaskState
 from core.ports import TaskFilter
-from core.tasks import Task, TaskKind, TaskState
-from handlers.answers import applied, json_response
 from handlers.documents import task_document
 from handlers.keys import PRINCIPAL, SERVICES
-from handlers.reading import preference, refuse_parameters, unknown_parameters
+from handlers.requests import preference, refuse_parameters, unknown_parameters
+from handlers.responses import applied, json_response
 
 CANCEL: Final = "DELETE /v1/tasks/{id}"
 

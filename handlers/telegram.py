@@ -7,11 +7,11 @@ from typing import Final
 
 from aiohttp import web
 
-from core.errors import Unauthenticated
-from core.updates import sender_of
+from core.model.errors import Unauthenticated
+from core.model.update import sender_of
 from handlers.keys import SERVICES, UPDATE
-from handlers.reading import read_bytes
-from handlers.seldom import warn_seldom
+from handlers.log_throttle import warn_seldom
+from handlers.requests import read_bytes
 
 UPDATE_LIMIT: Final = 1024 * 1024
 """Bytes of an update; Telegram's are far smaller."""

@@ -16,55 +16,55 @@ from pathlib import Path
 from aiohttp import web
 from ulid import ULID
 
-from core.allowance import Allowances
-from core.asking import Asking
-from core.attending import Attending
-from core.backlog import Backlog
-from core.chats import ChatBook
-from core.deadlines import Timekeeper, forget_finished
-from core.drafting import Drafter
-from core.errands import current_task
-from core.errors import StorageUnavailable
-from core.inbox import Inbox
-from core.pacing import Pacer
+from core.cluster.heartbeat import Attending
+from core.inbox.inbox import Inbox
+from core.jobs.background import current_task
+from core.jobs.backlog import Backlog
+from core.jobs.chats import ChatBook
+from core.jobs.deadlines import Timekeeper, forget_finished
+from core.jobs.limits import Pacer
+from core.jobs.rearming import Rearming
+from core.jobs.sending import Sender
+from core.jobs.sweep import Sweep
+from core.model.errors import StorageUnavailable
+from core.policy.rate_limit import Allowances
 from core.ports import GatewayIdentity, Waker
-from core.rearming import Rearming
-from core.sending import Sender
-from core.submitting import TaskDesk
-from core.sweeping import Sweep
-from core.telling import Telling
-from core.waiting import WaitingRoom
+from core.services.factory import Drafter
+from core.services.messages import Telling
+from core.services.questions import Asking
+from core.services.tasks import TaskDesk
+from core.waiting.room import WaitingRoom
 from handlers.application import build_application
 from handlers.keys import About, Limits, Metrics, Readiness, Services
 from handlers.middlewares import current_request_id, current_trace_id
 from handlers.routes import SERVED
 from infra import __version__
-from infra.background import running
-from infra.clock import SystemClock
-from infra.database_time import DatabaseTime
+from infra.auth import TokenVerifier
+from infra.auth.issuer import USUAL_PACE, Issuer
+from infra.auth.jwks import KeyFetcher
+from infra.config.permissions.file import PolicyFile
+from infra.config.postgres_address import PostgresAddress
+from infra.config.secret import Secret
+from infra.config.settings import Settings
 from infra.ids import UlidSequence
-from infra.logs import set_sources
-from infra.metrics import Collector, process_name
-from infra.metrics import Metrics as SharedMetrics
-from infra.policy.file import PolicyFile
-from infra.postgres_address import PostgresAddress
-from infra.secret import Secret
-from infra.server import GatewayRunner, make_runner
-from infra.settings import Settings
-from infra.skew import SkewWatch
+from infra.notify import LocalWaker, sweep_waiting_room
+from infra.observability.clock import SystemClock
+from infra.observability.database_time import DatabaseTime
+from infra.observability.logs import set_sources
+from infra.observability.metrics import Collector, process_name
+from infra.observability.metrics import Metrics as SharedMetrics
+from infra.observability.skew import SkewWatch
+from infra.server.background import running
+from infra.server.runner import GatewayRunner, make_runner
+from infra.server.worker import BAD_START, tell_bad_start
 from infra.store import Store, StoreRefused, open_postgres, open_sqlite
-from infra.store.sqlite_waiting import WaitingSqliteDatabase
+from infra.store.sqlite.waiting import WaitingSqliteDatabase
 from infra.telegram.client import TelegramClient
-from infra.telegram.format import TelegramFormatter
-from infra.telegram.healing import Healer
-from infra.telegram.parse import parse_update
-from infra.telegram.watch import WebhookWatch
-from infra.telegram.webhook import PATH
-from infra.tokens import TokenVerifier
-from infra.tokens.fetching import KeyFetcher
-from infra.tokens.issuer import USUAL_PACE, Issuer
-from infra.wakers import LocalWaker, sweep_waiting_room
-from infra.worker import BAD_START, tell_bad_start
+from infra.telegram.formatting.formatter import TelegramFormatter
+from infra.telegram.updates import parse_update
+from infra.telegram.webhook.heal import Healer
+from infra.telegram.webhook.state import PATH
+from infra.telegram.webhook.watch import WebhookWatch
 
 log = logging.getLogger("telegate.server")
 
@@ -194,8 +194,8 @@ class Gateway:
         database = self.settings.database
         if not isinstance(database, PostgresAddress):
             return LocalWaker()
-        from infra.store.postgres_session import connect  # noqa: PLC0415 - only with PostgreSQL
-        from infra.wakers.postgres import Pace, PostgresWaker  # noqa: PLC0415 - only with PostgreSQL
+        from infra.notify.postgres import Pace, PostgresWaker  # noqa: PLC0415 - only with PostgreSQL
+        from infra.store.postgres.session import connect  # noqa: PLC0415 - only with PostgreSQL
 
         pace = Pace()
         return PostgresWaker(partial(connect, database, pace.limit), self.settings.bot_id, pace)

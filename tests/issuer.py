@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from jwt.algorithms import ECAlgorithm
 
-from infra.tls import self_signed_pair
+from infra.server.tls import self_signed_pair
 from tests.ports import reserved_port
 
 ISSUER = "https://issuer.example.com/realms/telegate"

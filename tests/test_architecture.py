@@ -15,14 +15,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
-from core import errors
-from core.allowance import Allowances
-from core.errors import TelegateError, Unauthenticated
-from core.figures import SLOW, Durations, Exposition
-from core.messages import Chat
-from core.policy import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC, Principal
-from core.tasks import FINAL_STATES, SUCCESSORS
-from core.updates import Ignored
+from core.metrics import SLOW, Durations, Exposition
+from core.model import errors
+from core.model.errors import TelegateError, Unauthenticated
+from core.model.message import Chat
+from core.model.task import FINAL_STATES, SUCCESSORS
+from core.model.update import Ignored
+from core.policy.policy import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC, Principal
+from core.policy.rate_limit import Allowances
 from handlers.admission import refuse_unknown
 from handlers.application import build_application
 from handlers.keys import About, Limits, Metrics, Readiness, Services

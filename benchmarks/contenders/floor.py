@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
-from infra.logs import configure_logging
+from infra.observability.logs import configure_logging
 
 _log = logging.getLogger("floor")
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from core.errors import TelegateError
+from core.model.errors import TelegateError
 
 # Short helps stand here, so that `telegate --help` imports none of the commands.
 _COMMANDS: Final[dict[str, str]] = {

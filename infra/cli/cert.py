@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from infra.tls import DEFAULT_DAYS, self_signed_pair
+from infra.server.tls import DEFAULT_DAYS, self_signed_pair
 
 _EPILOG = """\b
 Examples:

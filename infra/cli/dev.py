@@ -21,9 +21,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from core.errors import TelegateError
-from infra import setting_table as table
-from infra.settings import Settings, SettingsSource, unknown_names
+from core.model.errors import TelegateError
+from infra.config import table
+from infra.config.settings import Settings, SettingsSource, unknown_names
 
 SERVICE = "demo"
 ROLE = "approver"
@@ -91,7 +91,7 @@ def command(context: click.Context, port: int, sandbox_port: int) -> None:
 
 def _serve_for_real(context: click.Context) -> None:
     """Become the server, for the real Telegram, which is told where it is."""
-    from infra.starting import prepare  # noqa: PLC0415 - only when it is wanted
+    from infra.server.preflight import prepare  # noqa: PLC0415 - only when it is wanted
 
     # Telegram is told nothing when the server could not start.
     settings, _ = prepare(lambda _settings: None)
@@ -197,7 +197,7 @@ class Trial:
         token = self._token()
         await self._require_free_port()
         gateway = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", "infra.app:create_app"),
+            *(sys.executable, "-m", "gunicorn", "-c", "python:infra.server.gunicorn", "infra.app:create_app"),
             env=self.environment,
             start_new_session=True,
         )
@@ -219,8 +219,8 @@ class Trial:
         return ended.result() if ended.done() else 1
 
     def _token(self) -> str:
-        from infra.policy.file import load_policy  # noqa: PLC0415 - only needed here
-        from infra.tokens import mint  # noqa: PLC0415 - the same
+        from infra.auth import mint  # noqa: PLC0415 - the same
+        from infra.config.permissions.file import load_policy  # noqa: PLC0415 - only needed here
 
         policy = load_policy(self.settings.permissions_file, self.settings.person_roles)
         if SERVICE not in policy.services or ROLE not in policy.services[SERVICE].roles:

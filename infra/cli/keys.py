@@ -53,7 +53,7 @@ def new(service: str, kid: str | None, out: Path, file: Path | None, *, as_json:
     The private key is written to KID.private.pem, readable by you alone. It belongs to the service; the
     gateway never needs it. Exits 2 when the file cannot be written; a file that is there is never touched.
     """
-    from infra.policy.keys import new_pair  # noqa: PLC0415 - loads cryptography
+    from infra.config.permissions.keys import new_pair  # noqa: PLC0415 - loads cryptography
 
     if not _SERVICE.fullmatch(service):
         raise click.UsageError(f"{service} is no name for a service: small letters, digits and hyphens.")

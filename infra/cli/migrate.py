@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra import setting_table as table
-from infra.settings import SettingsSource
+from infra.config import table
+from infra.config.settings import SettingsSource
 
 if TYPE_CHECKING:
-    from infra.postgres_address import PostgresAddress
+    from infra.config.postgres_address import PostgresAddress
     from infra.store.migrations import SchemaState
 
 _EXAMPLES = """\b
@@ -47,19 +47,19 @@ def command(*, dry_run: bool) -> None:
 
 def _find_state(database: Path | PostgresAddress) -> SchemaState:
     if isinstance(database, Path):
-        from infra.store import sqlite_file  # noqa: PLC0415 - see above
+        from infra.store.sqlite import file  # noqa: PLC0415 - see above
 
-        return sqlite_file.schema_state(database)
-    from infra.store import postgres_schema  # noqa: PLC0415 - see above
+        return file.schema_state(database)
+    from infra.store.postgres import schema  # noqa: PLC0415 - see above
 
-    return asyncio.run(postgres_schema.schema_state(database))
+    return asyncio.run(schema.schema_state(database))
 
 
 def _migrate(database: Path | PostgresAddress) -> tuple[int, ...]:
     if isinstance(database, Path):
-        from infra.store import sqlite_file  # noqa: PLC0415 - see above
+        from infra.store.sqlite import file  # noqa: PLC0415 - see above
 
-        return sqlite_file.migrate(database)
-    from infra.store import postgres_schema  # noqa: PLC0415 - see above
+        return file.migrate(database)
+    from infra.store.postgres import schema  # noqa: PLC0415 - see above
 
-    return asyncio.run(postgres_schema.migrate(database))
+    return asyncio.run(schema.migrate(database))

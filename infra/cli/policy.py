@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
-from core.errors import TelegateError
-from core.policy import ChatId, Explanation, Policy
-from infra import setting_table as table
-from infra.policy.file import PolicyFileError, load_policy
-from infra.settings import SettingsSource
+from core.model.errors import TelegateError
+from core.policy.policy import ChatId, Explanation, Policy
+from infra.config import table
+from infra.config.permissions.file import PolicyFileError, load_policy
+from infra.config.settings import SettingsSource
 
 _ID = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 

@@ -38,4 +38,4 @@ def command(port: int | None) -> None:
 
 def gunicorn_command() -> list[str]:
     """What the Procfile's `web:` line runs, with this very interpreter."""
-    return [sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", "infra.app:create_app"]
+    return [sys.executable, "-m", "gunicorn", "-c", "python:infra.server.gunicorn", "infra.app:create_app"]

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 
 import click
 
-from core.errors import StorageUnavailable
-from infra.logs import configure_logging
-from infra.settings import Settings
+from core.model.errors import StorageUnavailable
+from infra.config.settings import Settings
+from infra.observability.logs import configure_logging
 from infra.store.errors import AlreadyServed, StoreRefused
 
 _EXAMPLES = """\b

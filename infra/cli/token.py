@@ -18,13 +18,13 @@ from typing import Any
 
 import click
 
-from core.errors import TelegateError
-from core.policy import Policy, ServiceGrant
-from infra import setting_table as table
+from core.model.errors import TelegateError
+from core.policy.policy import Policy, ServiceGrant
+from infra.auth import LONGEST_SELF_SIGNED, MAKE_ONE_WITH, TokenReport, TokenVerifier, mint, sign
+from infra.auth.issuer import Issuer
 from infra.cli.policy import PolicyUnusable, policy_at
-from infra.settings import SettingsSource, TokenIssuer, token_issuer
-from infra.tokens import LONGEST_SELF_SIGNED, MAKE_ONE_WITH, TokenReport, TokenVerifier, mint, sign
-from infra.tokens.issuer import Issuer
+from infra.config import table
+from infra.config.settings import SettingsSource, TokenIssuer, token_issuer
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -186,7 +186,7 @@ def _issuer(settings: _Settings) -> Issuer | None:
     named = settings.issuer
     if named is None:
         return None
-    from infra.tokens.fetching import KeyFetcher  # noqa: PLC0415 - loads aiohttp
+    from infra.auth.jwks import KeyFetcher  # noqa: PLC0415 - loads aiohttp
 
     return Issuer(named.name, KeyFetcher(named.keys_url))
 

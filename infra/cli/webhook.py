@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 import click
 
 from core.ports import NotReached, Rejected, Unclear
-from infra.settings import Settings, SettingsError
+from infra.config.settings import Settings, SettingsError
 from infra.telegram.client import TelegramClient
-from infra.telegram.registration import NotToBeSet, Registration, patiently
-from infra.telegram.trouble import delivery_error
-from infra.telegram.webhook import HANDLED_UPDATES, MENU, PATH, WebhookState
+from infra.telegram.webhook.diagnosis import delivery_error
+from infra.telegram.webhook.register import NotToBeSet, Registration, patiently
+from infra.telegram.webhook.state import HANDLED_UPDATES, MENU, PATH, WebhookState
 
 _EXAMPLES = """\b
 Examples:

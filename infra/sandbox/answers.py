@@ -29,7 +29,7 @@ class MethodFailed(Exception):
     """A Bot API method that was refused, with the status and the words of the real server.
 
     It is Telegram speaking, never Telegate: it ends as the body of a Bot API answer, hence it stands
-    outside the family of `core.errors`.
+    outside the family of `core.model.errors`.
 
     Args:
         status: HTTP status and `error_code`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import Overloaded, StorageUnavailable
+from core.model.errors import Overloaded, StorageUnavailable
 
 NOTHING_DONE = "Nothing was done; try again."
 """What a service has to know; an operator who looks at the database's state asked for nothing."""

@@ -8,23 +8,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.buttons import ButtonKey
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from core.ports import Clock
-from infra.clock import SystemClock
-from infra.store.button_keys import StoredKeys
-from infra.store.chat_store import SqlChatStore
-from infra.store.deadline_store import SqlDeadlineStore
+from core.presentation.buttons import ButtonKey
+from infra.observability.clock import SystemClock
 from infra.store.errors import NOTHING_DONE, StoreRefused
-from infra.store.figure_store import SqlFigureStore
-from infra.store.inbox_store import SqlInboxStore
-from infra.store.presence_store import SqlPresenceStore
-from infra.store.sqlite_waiting import WaitingSqliteDatabase
-from infra.store.task_store import SqlTaskStore
-from infra.store.transactions import Database
+from infra.store.sql.button_keys import StoredKeys
+from infra.store.sql.chats import SqlChatStore
+from infra.store.sql.deadlines import SqlDeadlineStore
+from infra.store.sql.heartbeat import SqlPresenceStore
+from infra.store.sql.inbox import SqlInboxStore
+from infra.store.sql.metrics import SqlFigureStore
+from infra.store.sql.tasks import SqlTaskStore
+from infra.store.sql.transactions import Database
+from infra.store.sqlite.waiting import WaitingSqliteDatabase
 
 if TYPE_CHECKING:
-    from infra.postgres_address import PostgresAddress
+    from infra.config.postgres_address import PostgresAddress
 
 log = logging.getLogger("telegate.store")
 
@@ -109,7 +109,7 @@ async def open_postgres(
     Raises:
         StoreRefused: a newer version of Telegate has changed the tables.
     """
-    from infra.store.postgres import PostgresDatabase  # noqa: PLC0415 - asyncpg is slow to import
+    from infra.store.postgres.database import PostgresDatabase  # noqa: PLC0415 - asyncpg is slow to import
 
     keys = StoredKeys()
     database = PostgresDatabase(address, on_contact=keys.read)

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.figures import SLOW, Durations
+from core.metrics import SLOW, Durations
 from core.ports import Migrated, NotReached, Part, Rejected, Unclear
-from infra.redaction import KnownSecrets
-from infra.secret import Secret
-from infra.telegram.answers import Refused, as_core_error, message_id_of
+from infra.config.secret import Secret
+from infra.observability.redaction import KnownSecrets
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
-from infra.telegram.webhook import HANDLED_UPDATES, MAX_CONNECTIONS, WebhookState
+from infra.telegram.responses import Refused, as_core_error, message_id_of
+from infra.telegram.webhook.state import HANDLED_UPDATES, MAX_CONNECTIONS, WebhookState
 
 if TYPE_CHECKING:
     import telegram

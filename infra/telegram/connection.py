@@ -10,9 +10,9 @@ import telegram
 from telegram.error import TelegramError
 
 from core.ports import NotReached, Unclear
-from infra.secret import Secret
-from infra.telegram.answers import read_answer, why_not
+from infra.config.secret import Secret
 from infra.telegram.payloads import Parameters
+from infra.telegram.responses import read_answer, why_not
 from infra.telegram.transport import TOTAL_SECONDS, HearDate, NothingWritten, Refusal, Transport, Unanswered
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import signal
 import time
 
 from infra import app
-from infra.server import GatewayRunner
+from infra.server.runner import GatewayRunner
 
 STAND_STILL = signal.SIGRTMIN
 """What makes it stand still, for longer than anybody waits."""

@@ -8,7 +8,7 @@ from typing import NoReturn
 from core.ports import Part
 from handlers.keys import Services
 from infra import app
-from infra.server import GatewayRunner
+from infra.server.runner import GatewayRunner
 
 BUG = "A text that the bug does not take"
 """A message with this text meets the bug in sending."""

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from handlers.keys import Services
 from infra import app
-from infra.server import GatewayRunner
-from infra.store.transactions import Transaction
+from infra.server.runner import GatewayRunner
+from infra.store.sql.transactions import Transaction
 
 T = TypeVar("T")
 

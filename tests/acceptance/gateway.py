@@ -130,7 +130,7 @@ class Server:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process, as the Procfile's web line does."""
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", application())
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.server.gunicorn", application())
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *command,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from infra import app
-from infra.server import GatewayRunner
-from infra.tokens.issuer import Pace
+from infra.auth.issuer import Pace
+from infra.server.runner import GatewayRunner
 
 
 class HastyGateway(app.Gateway):

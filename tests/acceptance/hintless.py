@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from core.ports import Waker
 from infra import app
-from infra.server import GatewayRunner
+from infra.server.runner import GatewayRunner
 from tests.fakes.wakers import DeafWaker
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from handlers.keys import Services
 from infra import app
-from infra.server import GatewayRunner
+from infra.server.runner import GatewayRunner
 
 COMMENT_EVERY = 0.2
 """Seconds."""

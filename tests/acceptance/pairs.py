@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from infra.sandbox import Sandbox
-from infra.store.postgres_schema import migrate
+from infra.store.postgres.schema import migrate
 from tests import postgres
 from tests.acceptance.gateway import BOT_TOKEN, Gate, Server, Service, server_settings
 from tests.acceptance.policies import POLICY

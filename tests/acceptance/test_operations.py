@@ -430,7 +430,7 @@ async def test_sighup_does_not_end_a_waiting_request_without_a_word(tmp_path: Pa
 
 def test_the_procfile_starts_what_these_tests_start() -> None:
     lines = dict(line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines() if ":" in line)
-    assert lines["web"].strip() == "gunicorn -c python:infra.gunicorn infra.app:create_app"
+    assert lines["web"].strip() == "gunicorn -c python:infra.server.gunicorn infra.app:create_app"
     assert "migrate" in lines["release"]
     assert "webhook set" in lines["release"]
 

@@ -15,7 +15,7 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from core.tasks import SUCCESSORS, TaskState
+from core.model.task import SUCCESSORS, TaskState
 from infra.sandbox import Sandbox
 from infra.sandbox.calls import Call
 from tests.acceptance.contract import Json

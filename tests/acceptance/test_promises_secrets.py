@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from infra.sandbox.faults import Fault
-from infra.store.postgres_schema import migrate
+from infra.store.postgres.schema import migrate
 from tests import postgres
 from tests.acceptance import gateway
 from tests.acceptance.blundering import BUG

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from tests import postgres
 from tests.acceptance.gateway import Gate, Server, Service, message, question
 from tests.acceptance.pairs import migrated_database, servers

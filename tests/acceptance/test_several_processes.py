@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from tests import postgres
 from tests.acceptance.contract import Json, Response
 from tests.acceptance.gateway import (

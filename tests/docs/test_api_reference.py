@@ -10,13 +10,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from core.policy import FOR_EVERY_SERVICE, PUBLIC
-from core.tasks import FINAL_STATES, TaskState
+from core.model.task import FINAL_STATES, TaskState
+from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC
 from handlers.bodies import MessageBody, QuestionBody
 from handlers.openapi import description
 from handlers.problems import STATUSES, TITLES
+from handlers.route import Route
 from handlers.routes import ROUTES
-from handlers.routing import Route
 from tests.docs.pages import Block, Page, rows
 from tests.docs.trial import Trial
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.metrics.families import FAMILIES
+from infra.observability.metrics.families import FAMILIES
 from tests.docs.pages import ROOT
 
 DASHBOARD = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text(encoding="utf-8"))

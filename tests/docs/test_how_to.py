@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.cli.dev import SANDBOX_TOKEN
-from infra.setting_table import JWT_SECRET
+from infra.config.table import JWT_SECRET
 from tests.docs.excused import EXCUSED
 from tests.docs.pages import Page
 from tests.docs.trial import Output, Shell, Trial, running, stop

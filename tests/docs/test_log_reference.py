@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.inbox import STEPS
+from core.inbox.inbox import STEPS
 from tests.docs.pages import ROOT, Page, rows
 
 PAGE = Page("docs/reference/log.md")

@@ -7,9 +7,9 @@ import re
 import pytest
 import yaml
 
-from core.figures import EFFECTS
-from infra.metrics.families import FAMILIES, Family, Scope
-from infra.telegram.trouble import TroubleKind
+from core.metrics import EFFECTS
+from infra.observability.metrics.families import FAMILIES, Family, Scope
+from infra.telegram.webhook.diagnosis import TroubleKind
 from tests.docs.pages import Page, rows
 
 PAGE = Page("docs/reference/metrics.md")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.errors import Invalid
-from core.messages import Format
+from core.model.errors import Invalid
+from core.model.message import Format
 from core.ports import FormattedText
 
 TELEGRAM_LIMIT = 4096

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.clock import SystemClock
+from infra.observability.clock import SystemClock
 
 NOON = 1_795_348_800_000
 """Milliseconds since 1970: 2026-11-22 12:00:00 UTC."""

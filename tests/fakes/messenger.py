@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from core.errors import TelegateError
+from core.model.errors import TelegateError
+from core.model.task import Failure
 from core.ports import Button, Migrated, NotReached, Part, Rejected, Unclear
-from core.tasks import Failure
 
 _Deed: TypeAlias = Callable[[], None]
 

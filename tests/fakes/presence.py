@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from core.attending import Entry, Outage, Presence
-from core.errors import StorageUnavailable
-from core.rearming import Disarmed
-from core.tasks import Change, Task, TaskState
+from core.cluster.heartbeat import Entry, Outage, Presence
+from core.jobs.rearming import Disarmed
+from core.model.errors import StorageUnavailable
+from core.model.task import Change, Task, TaskState
 from tests.fakes.clock import START
 from tests.fakes.store import Entry as Step
 from tests.fakes.store import MemoryStore
@@ -31,7 +31,7 @@ class MemoryPresence:
     down: bool = False
 
     async def attend(self, entry: Entry) -> tuple[Presence, Outage | None]:
-        """See `core.attending.PresenceStore.attend`."""
+        """See `core.cluster.heartbeat.PresenceStore.attend`."""
         await self._turn()
         self.row, outage = entry(self.row)
         if outage is not None:
@@ -39,12 +39,12 @@ class MemoryPresence:
         return self.row, outage
 
     async def disarm(self, outage: Outage) -> int:
-        """See `core.rearming.RearmingStore.disarm`."""
+        """See `core.jobs.rearming.RearmingStore.disarm`."""
         await self._turn()
         return self._disarm(outage)
 
     async def take_disarmed(self, now: datetime, until: datetime) -> Disarmed | None:
-        """See `core.rearming.RearmingStore.take_disarmed`."""
+        """See `core.jobs.rearming.RearmingStore.take_disarmed`."""
         await self._turn()
         free = sorted((end, task_id) for task_id, (_, end) in self.listed.items() if end <= now)
         if not free:
@@ -56,13 +56,13 @@ class MemoryPresence:
         return taken
 
     async def postpone_disarmed(self, task_id: str, until: datetime) -> None:
-        """See `core.rearming.RearmingStore.postpone_disarmed`."""
+        """See `core.jobs.rearming.RearmingStore.postpone_disarmed`."""
         await self._turn()
         if task_id in self.listed:
             self.listed[task_id] = self.listed[task_id][0], until
 
     async def rearmed(self, task_id: str, shown: bytes) -> Task | None:
-        """See `core.rearming.RearmingStore.rearmed`."""
+        """See `core.jobs.rearming.RearmingStore.rearmed`."""
         await self._turn()
         task = self.tasks.tasks.get(task_id)
         if task is not None and task.state is TaskState.ASKED and task_id in self.listed:
@@ -71,7 +71,7 @@ class MemoryPresence:
         return task
 
     async def strike_off(self, task_id: str) -> None:
-        """See `core.rearming.RearmingStore.strike_off`."""
+        """See `core.jobs.rearming.RearmingStore.strike_off`."""
         await self._turn()
         self.listed.pop(task_id, None)
 

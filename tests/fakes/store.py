@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from core.chats import EVERY_CHAT, SOON, ChatNote
-from core.errors import IdempotencyMismatch, StorageUnavailable, TelegateError
-from core.messages import Deletion, Edit
-from core.ports import SENDING_GRACE, Idempotency, TaskFilter
-from core.questions import Question
-from core.tasks import (
+from core.jobs.chats import EVERY_CHAT, SOON, ChatNote
+from core.model.errors import IdempotencyMismatch, StorageUnavailable, TelegateError
+from core.model.message import Deletion, Edit
+from core.model.question import Question
+from core.model.task import (
     DECIDED_STATES,
     SUCCESSORS,
     Change,
@@ -24,7 +23,8 @@ from core.tasks import (
     Task,
     TaskState,
 )
-from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
+from core.model.update import ByMessage, ByToken, Effect, Lookup, OpenQuestions
+from core.ports import SENDING_GRACE, Idempotency, TaskFilter
 
 Method: TypeAlias = Literal[
     "add", "amend", "find", "page", "final_among", "steps_among", "claim", "abandoned", "overdue",
@@ -255,12 +255,12 @@ class MemoryStore:
     # ChatStore
 
     async def chat_notes(self, chats: Collection[int | str] | None) -> Sequence[ChatNote]:
-        """See `core.chats.ChatStore.chat_notes`."""
+        """See `core.jobs.chats.ChatStore.chat_notes`."""
         async with self._transaction("chats"):
             return [note for note in self.notes.values() if chats is None or note.chat in chats]
 
     async def pause_chat(self, chat: int | str, now: datetime, until: datetime) -> None:
-        """See `core.chats.ChatStore.pause_chat`."""
+        """See `core.jobs.chats.ChatStore.pause_chat`."""
         async with self._transaction("chats"):
             self._pause(chat, until)
             if any(now - at < SOON for other, at in self._paused_at.items() if other != chat):
@@ -268,17 +268,17 @@ class MemoryStore:
             self._paused_at[chat] = now
 
     async def keep_chat_unreachable(self, chat: int | str, until: datetime, failure: Failure) -> None:
-        """See `core.chats.ChatStore.keep_chat_unreachable`."""
+        """See `core.jobs.chats.ChatStore.keep_chat_unreachable`."""
         async with self._transaction("chats"):
             self.notes[chat] = replace(self._note(chat), unreachable_until=until, failure=failure)
 
     async def forget_chat_unreachable(self, chat: int | str) -> None:
-        """See `core.chats.ChatStore.forget_chat_unreachable`."""
+        """See `core.jobs.chats.ChatStore.forget_chat_unreachable`."""
         async with self._transaction("chats"):
             self.notes[chat] = replace(self._note(chat), unreachable_until=None, failure=None)
 
     async def move_chat(self, chat: int | str, to: int) -> None:
-        """See `core.chats.ChatStore.move_chat`."""
+        """See `core.jobs.chats.ChatStore.move_chat`."""
         async with self._transaction("chats"):
             self.notes[chat] = replace(self._note(chat), migrated_to=to)
 

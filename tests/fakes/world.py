@@ -16,24 +16,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from core.asking import Asking, QuestionRequest
-from core.backlog import Backlog
-from core.buttons import ButtonKey
-from core.chats import ChatBook
-from core.deadlines import Timekeeper
-from core.drafting import Drafter
-from core.inbox import Inbox
-from core.messages import Edit, Message
-from core.pacing import Pacer
-from core.policy import CommandRule, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
+from core.inbox.inbox import Inbox
+from core.jobs.backlog import Backlog
+from core.jobs.chats import ChatBook
+from core.jobs.deadlines import Timekeeper
+from core.jobs.limits import Pacer
+from core.jobs.sending import Sender
+from core.model.message import Edit, Message
+from core.model.question import Option, Person, Respondents, TextInput
+from core.model.task import Task
+from core.model.update import ButtonPressed, Carrier, CommandReceived, TextReceived
+from core.policy.policy import CommandRule, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
 from core.ports import GatewayIdentity, Idempotency
-from core.questions import Option, Person, Respondents, TextInput
-from core.sending import Sender
-from core.submitting import Submission, TaskDesk
-from core.tasks import Task
-from core.telling import MessageRequest, Telling
-from core.updates import ButtonPressed, Carrier, CommandReceived, TextReceived
-from core.waiting import WaitingRoom
+from core.presentation.buttons import ButtonKey
+from core.services.factory import Drafter
+from core.services.messages import MessageRequest, Telling
+from core.services.questions import Asking, QuestionRequest
+from core.services.tasks import Submission, TaskDesk
+from core.waiting.room import WaitingRoom
 from tests.fakes.clock import HandClock
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.messenger import ScriptedMessenger, Shown

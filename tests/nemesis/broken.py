@@ -9,7 +9,7 @@ from typing import Any
 
 from core.ports import Messenger, Part
 from infra import app
-from infra.server import GatewayRunner
+from infra.server.runner import GatewayRunner
 
 
 class StutteringMessenger:

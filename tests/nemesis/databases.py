@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from core.policy import GATEWAY_SERVICE
+from core.policy.policy import GATEWAY_SERVICE
 from tests.nemesis.facts import Reply, Row, Step
 from tests.nemesis.plan import Torment
 from tests.postgres import PASSWORD, PostgresServer

@@ -143,7 +143,9 @@ class VictimServer:
         return found
 
     async def _spawn(self) -> None:
-        self._process = await self._run("-m", "gunicorn", "-c", "python:infra.gunicorn", self.application)
+        self._process = await self._run(
+            "-m", "gunicorn", "-c", "python:infra.server.gunicorn", self.application
+        )
 
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
         with self.log.open("ab") as log:

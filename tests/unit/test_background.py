@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from infra import background
-from infra.background import running
+from infra.server import background
+from infra.server.background import running
 from tests.fakes.world import turns
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from core.messages import Chat, Message
-from core.questions import Answer
-from core.tasks import Lease, Task, TaskKind, TaskState
+from core.model.message import Chat, Message
+from core.model.question import Answer
+from core.model.task import Lease, Task, TaskKind, TaskState
 from handlers.documents import task_document
 from handlers.events import TaskEvent
 from tests.fakes.clock import HandClock

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import ChatForbidden, Forbidden, Invalid
-from core.policy import (
+from core.model.errors import ChatForbidden, Forbidden, Invalid
+from core.policy.policy import (
     ENDPOINTS,
     FOR_EVERY_SERVICE,
     PUBLIC,

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import ChatForbidden, Forbidden
-from core.policy import ENDPOINTS, ChatId, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
+from core.model.errors import ChatForbidden, Forbidden
+from core.policy.policy import ENDPOINTS, ChatId, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
 
 NAMES = ("a", "b", "c", "d", "e")
 CHATS: tuple[ChatId, ...] = (-1, -2, 815, "@chan")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.redaction import KnownSecrets
-from infra.secret import Secret
+from infra.config.secret import Secret
+from infra.observability.redaction import KnownSecrets
 
 TOKEN = "123456:canary-Token_0123456789"
 HALF = TOKEN.partition(":")[2]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from infra import setting_table as table
-from infra.postgres_address import PostgresAddress
-from infra.secret import Secret
-from infra.settings import Settings, SettingsError, SettingsSource, TokenIssuer, derive_webhook_secret
+from infra.config import table
+from infra.config.postgres_address import PostgresAddress
+from infra.config.secret import Secret
+from infra.config.settings import Settings, SettingsError, SettingsSource, TokenIssuer, derive_webhook_secret
 
 TOKEN = "123456789:canary-Token_0123456789"
 JWT_SECRET = "canary-jwt-secret-0123456789abcdef"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.dotenv import read_dotenv
-from infra.setting_table import TABLE
-from infra.settings import Settings
-from infra.settings_reference import FILES, env_example, settings_page
+from infra.config.dotenv import read_dotenv
+from infra.config.reference import FILES, env_example, settings_page
+from infra.config.settings import Settings
+from infra.config.table import TABLE
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from infra.store.dialect import Dialect
 from infra.store.errors import SchemaTooNew
 from infra.store.migrations import m0001_tasks, m0002_chats, m0003_presence, m0004_figures, m0005_shown
-from infra.store.transactions import Statement, Transaction
+from infra.store.migrations.dialect import Dialect
+from infra.store.sql.transactions import Statement, Transaction
 
 MIGRATIONS: Mapping[int, Callable[[Dialect], Iterator[Statement]]] = {
     1: m0001_tasks.statements,

@@ -10,8 +10,8 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from infra.store.dialect import Dialect
-from infra.store.transactions import Statement
+from infra.store.migrations.dialect import Dialect
+from infra.store.sql.transactions import Statement
 
 _TASKS = """
 CREATE TABLE tasks (

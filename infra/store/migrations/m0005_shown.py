@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.store.dialect import Dialect
-from infra.store.transactions import Statement
+from infra.store.migrations.dialect import Dialect
+from infra.store.sql.transactions import Statement
 
 
 def statements(_dialect: Dialect) -> Iterator[Statement]:

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from infra.store import Store, open_postgres, open_sqlite
-from infra.store.postgres_schema import migrate
+from infra.store.postgres.schema import migrate
 from tests import postgres
 from tests.contract.store.samples import BOT, StoppedClock
 

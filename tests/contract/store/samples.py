@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from ulid import ULID
 
-from core.messages import Chat, Message
+from core.model.message import Chat, Message
+from core.model.question import Option, Person, Question, Respondents, TextInput
+from core.model.task import Change, Lease, Task, TaskKind, TaskState
+from core.model.update import Effect, Notice
 from core.ports import Idempotency
-from core.questions import Option, Person, Question, Respondents, TextInput
-from core.tasks import Change, Lease, Task, TaskKind, TaskState
-from core.updates import Effect, Notice
 from infra.store import Store
-from infra.store.button_keys import StoredKeys
-from infra.store.steps import rows_of
-from infra.store.transactions import Database, Row, Statement, Transaction, Worker
+from infra.store.sql.button_keys import StoredKeys
+from infra.store.sql.steps import rows_of
+from infra.store.sql.transactions import Database, Row, Statement, Transaction, Worker
 
 T = TypeVar("T")
 

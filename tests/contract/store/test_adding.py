@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import IdempotencyMismatch, Overloaded, StorageUnavailable
-from core.messages import Chat
+from core.model.errors import IdempotencyMismatch, Overloaded, StorageUnavailable
+from core.model.message import Chat
+from core.model.task import Change, TaskState
 from core.ports import Idempotency, TaskFilter
-from core.tasks import Change, TaskState
 from infra.store import Store
-from infra.store.rows import milliseconds
+from infra.store.sql.rows import milliseconds
 from tests.contract.store.samples import (
     BOT,
     NOW,

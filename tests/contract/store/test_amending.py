@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import AlreadyFinal
-from core.messages import Chat, Edit
-from core.tasks import Change, Failure, IllegalTransition, Task, TaskKind, TaskState
-from core.updates import ByMessage, Effect
+from core.model.errors import AlreadyFinal
+from core.model.message import Chat, Edit
+from core.model.task import Change, Failure, IllegalTransition, Task, TaskKind, TaskState
+from core.model.update import ByMessage, Effect
 from infra.store import Store
-from infra.store.rows import milliseconds
+from infra.store.sql.rows import milliseconds
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import (
     ADA,

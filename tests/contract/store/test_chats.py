@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.chats import EVERY_CHAT, ChatNote
-from core.tasks import Failure
+from core.jobs.chats import EVERY_CHAT, ChatNote
+from core.model.task import Failure
 from infra.store import Store
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import NOW, OPS, later

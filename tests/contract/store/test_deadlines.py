@@ -6,8 +6,8 @@ import asyncio
 import itertools
 from dataclasses import replace
 
-from core.messages import Chat
-from core.tasks import LOST, Change, Failure, Lease, Task, TaskState
+from core.model.message import Chat
+from core.model.task import LOST, Change, Failure, Lease, Task, TaskState
 from infra.store import Store
 from tests.contract.store import samples
 from tests.contract.store.samples import LEASE, NOW, OPS, history, later

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import pytest
 
-from core.messages import Chat
-from core.tasks import TaskState
+from core.model.message import Chat
+from core.model.task import TaskState
 from infra.store import Store
-from infra.store.figure_store import FORGOTTEN_AFTER, Kept, Open
-from infra.store.rows import milliseconds
+from infra.store.sql.metrics import FORGOTTEN_AFTER, Kept, Open
+from infra.store.sql.rows import milliseconds
 from tests.contract.store.samples import BOT, NOW, StoppedClock, a_message, a_question, ask, later
 
 

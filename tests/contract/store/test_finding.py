@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.messages import Chat
+from core.model.message import Chat
+from core.model.task import Change, Task, TaskKind, TaskState
 from core.ports import TaskFilter
-from core.tasks import Change, Task, TaskKind, TaskState
 from infra.store import Store
 from tests.contract.store.samples import NOW, a_message, a_question, later
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 from infra.store import Store
-from infra.store.transactions import Database, Row, Statement, Transaction, Worker
+from infra.store.sql.transactions import Database, Row, Statement, Transaction, Worker
 from tests.contract.store.samples import a_message, a_question
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.tasks import TaskState
-from core.updates import Effect
+from core.model.task import TaskState
+from core.model.update import Effect
 from infra.store import Store
 from tests.contract.store.samples import BOT, NOW, a_key, a_message, a_question, ask, do, store_over
 

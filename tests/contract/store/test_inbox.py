@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from core.messages import Chat
-from core.tasks import Change, Task, TaskState
-from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
+from core.model.message import Chat
+from core.model.task import Change, Task, TaskState
+from core.model.update import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import Store
-from infra.store.rows import milliseconds
+from infra.store.sql.rows import milliseconds
 from tests.contract.store.samples import (
     BOT,
     NOW,

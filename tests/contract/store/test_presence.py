@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.attending import OUTAGE, Finding, Outage, Presence, Sign
-from core.tasks import Change, Lease, Task, TaskState
+from core.cluster.heartbeat import OUTAGE, Finding, Outage, Presence, Sign
+from core.model.task import Change, Lease, Task, TaskState
 from infra.store import Store
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import BOT, NOW, a_message, a_question, do, history, later

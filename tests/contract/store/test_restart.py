@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.updates import ByToken, Effect
+from core.model.update import ByToken, Effect
 from infra.store import Store
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.samples import a_key, a_question, press

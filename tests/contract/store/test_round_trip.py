@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
-from core.messages import Chat, Deletion, Edit, Format, LinkButton, Message
-from core.questions import Answer, Option, Person, Question, Respondents, Style, TextInput
-from core.tasks import Change, Content, Failure, Lease, Task, TaskKind, TaskState
+from core.model.message import Chat, Deletion, Edit, Format, LinkButton, Message
+from core.model.question import Answer, Option, Person, Question, Respondents, Style, TextInput
+from core.model.task import Change, Content, Failure, Lease, Task, TaskKind, TaskState
 from infra.store import Store
-from infra.store.rows import COLUMNS, decode
+from infra.store.sql.rows import COLUMNS, decode
 from tests.contract.store.samples import BOT, LEASE, a_message, a_question, ask, do, later
 
 # Lone surrogates are refused at the door; they are no text.

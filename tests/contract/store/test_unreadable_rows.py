@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.messages import Chat
+from core.model.message import Chat
+from core.model.task import Lease, Task, TaskState
+from core.model.update import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from core.ports import TaskFilter
-from core.tasks import Lease, Task, TaskState
-from core.updates import ByMessage, ByToken, Effect, Lookup, OpenQuestions
 from infra.store import Store
 from tests.contract.store.samples import BOT, OPS, a_message, a_question, do, later, press
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from core.policy import Policy, ServiceGrant, ServiceKey, ServiceRole
-from infra.tokens import TokenVerifier
+from core.policy.policy import Policy, ServiceGrant, ServiceKey, ServiceRole
+from infra.auth import TokenVerifier
 
 SECRET: Final = b"a-shared-secret-of-the-tests-0123456789"
 OLD_SECRET: Final = b"the-secret-before-it-was-rotated-987654"

@@ -18,12 +18,12 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
+from infra.auth import jwks as fetching
+from infra.auth.jwks import KeyFetcher
 from infra.cli import keys as keys_cli
 from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
-from infra.policy.file import load_policy
-from infra.tokens import fetching
-from infra.tokens.fetching import KeyFetcher
+from infra.config.permissions.file import load_policy
 from tests.issuer import TokenIssuer
 
 if TYPE_CHECKING:

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from core.errors import ChatForbidden, Forbidden
-from core.policy import ENDPOINTS, FOR_EVERY_PERSON, FOR_EVERY_SERVICE, PUBLIC, Policy, Principal
+from core.model.errors import ChatForbidden, Forbidden
+from core.policy.policy import ENDPOINTS, FOR_EVERY_PERSON, FOR_EVERY_SERVICE, PUBLIC, Policy, Principal
+from infra.auth import LONGEST_SELF_SIGNED, TokenVerifier
+from infra.auth.claims import REQUIRED
+from infra.auth.issuer import USUAL_PACE
+from infra.auth.jwks import LARGEST, TOTAL_SECONDS
+from infra.auth.key_set import ALGORITHMS, MOST_KEYS
 from infra.cli import keys as keys_cli
 from infra.cli import policy as policy_cli
 from infra.cli import token as token_cli
-from infra.policy.file import load_policy, parse_people
-from infra.policy.sections import SECTIONS
-from infra.settings import SettingsSource, token_issuer
-from infra.tokens import LONGEST_SELF_SIGNED, TokenVerifier
-from infra.tokens.claims import REQUIRED
-from infra.tokens.fetching import LARGEST, TOTAL_SECONDS
-from infra.tokens.issuer import USUAL_PACE
-from infra.tokens.key_set import ALGORITHMS, MOST_KEYS
+from infra.config.permissions.file import load_policy, parse_people
+from infra.config.permissions.sections import SECTIONS
+from infra.config.settings import SettingsSource, token_issuer
 from tests.issuer import running_issuer
 
 ROOT = Path(__file__).parents[3]

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from infra.tls import self_signed_pair
-from infra.tokens.fetching import LARGEST, KeyFetcher
-from infra.tokens.issuer import KeysNotFetched
+from infra.auth.issuer import KeysNotFetched
+from infra.auth.jwks import LARGEST, KeyFetcher
+from infra.server.tls import self_signed_pair
 from tests.issuer import Answer, TokenIssuer, running_issuer
 from tests.ports import reserved_port
 

@@ -17,13 +17,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
-from core.asking import QuestionRequest
-from core.errors import Unauthenticated
-from core.messages import Message
-from core.policy import ENDPOINTS, Policy, Principal, ServiceGrant, ServiceRole
-from core.questions import Option
-from core.submitting import Submission
-from core.telling import MessageRequest
+from core.model.errors import Unauthenticated
+from core.model.message import Message
+from core.model.question import Option
+from core.policy.policy import ENDPOINTS, Policy, Principal, ServiceGrant, ServiceRole
+from core.services.messages import MessageRequest
+from core.services.questions import QuestionRequest
+from core.services.tasks import Submission
 from handlers.application import build_application
 from handlers.keys import Services
 from handlers.telegram import SECRET_HEADER, receive_update

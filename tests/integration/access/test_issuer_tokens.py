@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.errors import Overloaded, Unauthenticated
-from core.policy import Principal, ServiceKey
-from infra.tokens import TokenVerifier
-from infra.tokens.issuer import Issuer
-from infra.tokens.key_set import KeySet
+from core.model.errors import Overloaded, Unauthenticated
+from core.policy.policy import Principal, ServiceKey
+from infra.auth import TokenVerifier
+from infra.auth.issuer import Issuer
+from infra.auth.key_set import KeySet
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import World
@@ -198,7 +198,7 @@ async def test_another_key_under_the_same_kid_ends_remembered_tokens(trust: Trus
 
 async def test_without_keys_the_answer_is_that_nobody_can_tell(trust: Trust) -> None:
     async def broken() -> KeySet:
-        from infra.tokens.issuer import KeysNotFetched
+        from infra.auth.issuer import KeysNotFetched
 
         raise KeysNotFetched("it answered 500")
 

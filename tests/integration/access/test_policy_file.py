@@ -15,9 +15,9 @@ import pytest
 import yaml
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from core.policy import Policy, Rate
-from infra.policy import nodes
-from infra.policy.file import PeopleError, PolicyFile, PolicyFileError, load_policy, parse_people
+from core.policy.policy import Policy, Rate
+from infra.config.permissions import nodes
+from infra.config.permissions.file import PeopleError, PolicyFile, PolicyFileError, load_policy, parse_people
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import Keys

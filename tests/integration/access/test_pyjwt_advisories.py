@@ -18,9 +18,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from core.errors import Unauthenticated
-from infra.policy.file import PolicyFileError, load_policy
-from infra.tokens import mint
+from core.model.errors import Unauthenticated
+from infra.auth import mint
+from infra.config.permissions.file import PolicyFileError, load_policy
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import World

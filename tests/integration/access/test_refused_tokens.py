@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import Unauthenticated
-from infra.policy.keys import new_pair
-from infra.tokens import sign
+from core.model.errors import Unauthenticated
+from infra.auth import sign
+from infra.config.permissions.keys import new_pair
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import World

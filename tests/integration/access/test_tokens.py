@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.errors import Unauthenticated
-from core.policy import Policy, Principal
-from infra.tokens import TokenVerifier, mint, sign, verifier
+from core.model.errors import Unauthenticated
+from core.policy.policy import Policy, Principal
+from infra.auth import TokenVerifier, mint, sign
+from infra.auth import verify as verifier
 
 if TYPE_CHECKING:
     from tests.integration.access.conftest import World

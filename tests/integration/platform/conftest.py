@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from infra.server import GatewayServer, Limits, make_runner
-from infra.settings import Settings
+from infra.config.settings import Settings
+from infra.server.runner import GatewayServer, Limits, make_runner
 from tests.integration.platform.servers import ENOUGH, HERE, LIMIT, ROOT, Gunicorn, InProcess, Serve, Start
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_", "COVERAGE_")
@@ -47,7 +47,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[tuple[Gunicorn, threading.Thread]] = []
 
     def run(target: str = "platform_app:create_app", *more: str, **environ: str) -> Gunicorn:
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.gunicorn", *more, target)
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.server.gunicorn", *more, target)
         inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
         fixed = {"PYTHONPATH": f"{ROOT}:{HERE}", "BIND_ADDRESS": "127.0.0.1", "PORT": "0"}
         process = subprocess.Popen(

@@ -9,9 +9,9 @@ import os
 
 from aiohttp import web
 
-from core.errors import StorageUnavailable
-from infra.server import Limits, make_runner
-from infra.settings import Settings
+from core.model.errors import StorageUnavailable
+from infra.config.settings import Settings
+from infra.server.runner import Limits, make_runner
 
 _log = logging.getLogger("telegate.platform_app")
 _WAKE = web.AppKey("wake", asyncio.Event)

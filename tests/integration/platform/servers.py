@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from infra.server import GatewayServer, Limits
+from infra.server.runner import GatewayServer, Limits
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

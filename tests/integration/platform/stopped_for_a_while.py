@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 
-from infra.loop_watchdog import LoopWatchdog
+from infra.observability.watchdog import LoopWatchdog
 
 
 async def _main() -> None:

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from infra.cli import main
 from infra.cli.serve import command as serve
 from infra.cli.serve import gunicorn_command

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StorageUnavailable
-from infra.starting import require_address
-from infra.worker import GatewayWorker
+from core.model.errors import StorageUnavailable
+from infra.server.preflight import require_address
+from infra.server.worker import GatewayWorker
 from tests.integration.platform.servers import ENOUGH, LIMIT, Gunicorn, Start
 
 

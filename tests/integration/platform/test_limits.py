@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from infra.server import Connection, Limits, affordable_connections
+from infra.server.runner import Connection, Limits, affordable_connections
 from tests.integration.platform.servers import LIMIT, InProcess, Serve
 
 SHORT = Limits(connections=100, header=0.5, body=0.5, slowest=1000, idle=0.5, refusal=0.2)
@@ -316,7 +316,7 @@ async def test_t20_one_connection_too_many_is_answered_503_and_told_once(
 async def test_a_flood_of_refused_connections_is_cut_off_without_waiting(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.server._MOST_REFUSALS_AT_ONCE", 1)
+    monkeypatch.setattr("infra.server.runner._MOST_REFUSALS_AT_ONCE", 1)
     async with serve(application(), replace(PATIENT, connections=1, refusal=LIMIT)) as running:
         await running.connect()
         await settle(running, 1)

@@ -16,16 +16,16 @@ import pytest
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict
 
-from infra import logs
-from infra.logs import (
+from infra.config.secret import Secret
+from infra.observability import logs
+from infra.observability.logs import (
     JsonFormatter,
     LogHandler,
     configure_logging,
     redaction,
     set_sources,
 )
-from infra.redaction import Redaction
-from infra.secret import Secret
+from infra.observability.redaction import Redaction
 
 SECRET = 'canary-secret-"quoted"-ü:0123456789'
 TOKEN = "123456789:canary_token-0123456789abcdefghij"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.loop_watchdog import LoopWatchdog
+from infra.observability.watchdog import LoopWatchdog
 from tests.integration.platform.servers import LIMIT, ROOT
 
 STOPPED = Path(__file__).with_name("stopped_for_a_while.py")

@@ -11,8 +11,8 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from infra.server import GatewayRunner, make_runner
-from infra.settings import Settings
+from infra.config.settings import Settings
+from infra.server.runner import GatewayRunner, make_runner
 from tests.integration.platform.servers import ENOUGH, LIMIT
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

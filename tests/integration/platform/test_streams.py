@@ -10,18 +10,18 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from core.asking import QuestionRequest
-from core.messages import Message
-from core.policy import Policy, ServiceGrant, ServiceRole
-from core.questions import Option
-from core.submitting import Submission
-from core.tasks import Task
+from core.model.message import Message
+from core.model.question import Option
+from core.model.task import Task
+from core.policy.policy import Policy, ServiceGrant, ServiceRole
+from core.services.questions import QuestionRequest
+from core.services.tasks import Submission
 from handlers import events
 from handlers.application import build_application
 from handlers.events import WRITING, EventStream, ReaderTooSlow
 from handlers.keys import REQUEST_ID, Services, StreamPace
-from infra.server import GatewayServer, Limits, make_runner
-from infra.settings import Settings
+from infra.config.settings import Settings
+from infra.server.runner import GatewayServer, Limits, make_runner
 from tests.fakes.store import MemoryStore
 from tests.fakes.world import ADA, CI
 from tests.integration.platform.servers import ENOUGH, LIMIT, Serve

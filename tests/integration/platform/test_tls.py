@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from infra.cli import main
-from infra.tls import ReloadingTls, TlsError, is_made_for, load_check, self_signed_pair
-from infra.worker import GatewayWorker
+from infra.server.tls import ReloadingTls, TlsError, is_made_for, load_check, self_signed_pair
+from infra.server.worker import GatewayWorker
 from tests.integration.platform.servers import LIMIT, Gunicorn, Start
 
 PairWriter = Callable[..., tuple[Path, Path]]
@@ -278,7 +278,7 @@ def test_the_server_speaks_tls_and_takes_up_a_renewed_certificate(start: Start, 
 async def test_a_client_that_never_finishes_its_handshake_is_cut_off(
     pair: PairWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.worker._LONGEST_HANDSHAKE", 0.2)
+    monkeypatch.setattr("infra.server.worker._LONGEST_HANDSHAKE", 0.2)
     certificate, key = pair()
     worker = object.__new__(GatewayWorker)
     worker.loop = asyncio.get_running_loop()

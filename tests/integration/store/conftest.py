@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.store import Store
-from infra.store.sqlite import SqliteDatabase
+from infra.store.sqlite.database import SqliteDatabase
 from tests.contract.store.samples import BOT, store_over
 
 

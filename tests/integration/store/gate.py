@@ -7,8 +7,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from infra.store.sqlite import SqliteDatabase
-from infra.store.transactions import Statement, Transaction
+from infra.store.sql.transactions import Statement, Transaction
+from infra.store.sqlite.database import SqliteDatabase
 
 LIMIT = 10.0
 

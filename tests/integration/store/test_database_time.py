@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import pytest
 
-from core.errors import StorageUnavailable
-from infra.clock import SystemClock, wall_clock
-from infra.database_time import ASK_AGAIN_AFTER, ASK_EVERY, DatabaseTime
-from infra.postgres_address import PostgresAddress
-from infra.store.postgres import PostgresDatabase
-from infra.store.postgres_schema import migrate
-from infra.store.transactions import Row, Transaction, Worker
+from core.model.errors import StorageUnavailable
+from infra.config.postgres_address import PostgresAddress
+from infra.observability.clock import SystemClock, wall_clock
+from infra.observability.database_time import ASK_AGAIN_AFTER, ASK_EVERY, DatabaseTime
+from infra.store.postgres.database import PostgresDatabase
+from infra.store.postgres.schema import migrate
+from infra.store.sql.transactions import Row, Transaction, Worker
 from tests import postgres
 from tests.fakes.loop import run
 from tests.fakes.machine import Machine

@@ -14,13 +14,13 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 from infra.store import Store
-from infra.store.postgres_schema import migrate as migrate_postgres
-from infra.store.rows import INSERT, encode
-from infra.store.sqlite_file import migrate
-from infra.store.steps import _FIND
-from infra.store.task_store import _FIND_OWN
+from infra.store.postgres.schema import migrate as migrate_postgres
+from infra.store.sql.rows import INSERT, encode
+from infra.store.sql.steps import _FIND
+from infra.store.sql.tasks import _FIND_OWN
+from infra.store.sqlite.file import migrate
 from tests import postgres
 from tests.contract.store.samples import BOT, a_message, ask
 

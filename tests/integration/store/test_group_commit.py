@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from core.errors import AlreadyFinal, IdempotencyMismatch, Overloaded, StorageUnavailable
-from core.tasks import Change, Task, TaskState
+from core.model.errors import AlreadyFinal, IdempotencyMismatch, Overloaded, StorageUnavailable
+from core.model.task import Change, Task, TaskState
 from infra.store import Store
-from infra.store.sqlite import SqliteDatabase
-from infra.store.sqlite_file import migrate
-from infra.store.sqlite_worker import SqliteWorker, WorkerSettings
-from infra.store.steps import rows_of
-from infra.store.transactions import Statement, Transaction
+from infra.store.sql.steps import rows_of
+from infra.store.sql.transactions import Statement, Transaction
+from infra.store.sqlite.database import SqliteDatabase
+from infra.store.sqlite.file import migrate
+from infra.store.sqlite.worker import SqliteWorker, WorkerSettings
 from tests.contract.store.samples import (
     BOT,
     LEASE,

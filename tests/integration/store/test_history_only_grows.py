@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.tasks import FINAL_STATES
-from infra.store.deadline_store import _FORGET_TASKS
+from core.model.task import FINAL_STATES
+from infra.store.sql.deadlines import _FORGET_TASKS
 
 HOUSE = Path(__file__).parents[3]
 CHANGES_HISTORY = re.compile(

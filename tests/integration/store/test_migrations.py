@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StorageUnavailable
+from core.model.errors import StorageUnavailable
 from infra.store import SchemaTooNew, StoreRefused, migrations, open_sqlite
-from infra.store.dialect import Dialect
 from infra.store.migrations import MIGRATIONS, NEWEST
-from infra.store.sqlite_file import migrate, schema_state
-from infra.store.transactions import Statement
+from infra.store.migrations.dialect import Dialect
+from infra.store.sql.transactions import Statement
+from infra.store.sqlite.file import migrate, schema_state
 from tests.contract.store.samples import BOT, Step, history
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.postgres_address import PostgresAddress
+from infra.config.postgres_address import PostgresAddress
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ import asyncpg  # type: ignore[import-untyped]  # it brings no types
 import pytest
 import uvloop
 
-from core.errors import Overloaded, StorageUnavailable
-from core.updates import Effect
-from infra.postgres_address import PostgresAddress
-from infra.secret import Secret
-from infra.store.postgres import PostgresDatabase
-from infra.store.postgres_crew import Crew, CrewSettings
-from infra.store.postgres_errors import OUTCOME_UNKNOWN, is_weather, translate
-from infra.store.postgres_schema import migrate
-from infra.store.postgres_session import Session
-from infra.store.transactions import Database, Statement, Transaction
+from core.model.errors import Overloaded, StorageUnavailable
+from core.model.update import Effect
+from infra.config.postgres_address import PostgresAddress
+from infra.config.secret import Secret
+from infra.store.postgres.crew import Crew, CrewSettings
+from infra.store.postgres.database import PostgresDatabase
+from infra.store.postgres.errors import OUTCOME_UNKNOWN, is_weather, translate
+from infra.store.postgres.schema import migrate
+from infra.store.postgres.session import Session
+from infra.store.sql.transactions import Database, Statement, Transaction
 from tests import postgres
 from tests.contract.store.samples import BOT, a_key, a_question, store_over
 from tests.integration.store.postgres_cable import cable

@@ -9,12 +9,12 @@ from functools import partial
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
 import pytest
 
-from core.errors import StorageUnavailable
-from core.messages import Chat
-from infra.postgres_address import PostgresAddress
-from infra.store.postgres import PostgresDatabase
-from infra.store.postgres_schema import migrate
-from infra.store.transactions import Database, MovedOn, Statement, Transaction
+from core.model.errors import StorageUnavailable
+from core.model.message import Chat
+from infra.config.postgres_address import PostgresAddress
+from infra.store.postgres.database import PostgresDatabase
+from infra.store.postgres.schema import migrate
+from infra.store.sql.transactions import Database, MovedOn, Statement, Transaction
 from tests import postgres
 from tests.contract.store.samples import LEASE, NOW, a_message, store_over
 from tests.integration.store.single import do, only

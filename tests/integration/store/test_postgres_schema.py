@@ -11,13 +11,13 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
 import pytest
 
-from core.errors import StorageUnavailable
-from infra.postgres_address import PostgresAddress
+from core.model.errors import StorageUnavailable
+from infra.config.postgres_address import PostgresAddress
+from infra.server.tls import self_signed_pair
 from infra.store import SchemaTooNew, StoreRefused, open_postgres
 from infra.store.migrations import NEWEST, SchemaState
-from infra.store.postgres_errors import NOT_MIGRATED, translate, with_cause
-from infra.store.postgres_schema import migrate, schema_state
-from infra.tls import self_signed_pair
+from infra.store.postgres.errors import NOT_MIGRATED, translate, with_cause
+from infra.store.postgres.schema import migrate, schema_state
 from tests import postgres
 from tests.contract.store.samples import BOT, a_question
 from tests.integration.store.postgres_cable import cable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.store import Store, presence_store
+from infra.store import Store
+from infra.store.sql import heartbeat as presence_store
 from tests.contract.store.samples import ask
 
 PLANS = {

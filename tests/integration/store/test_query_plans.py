@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from infra.store import Store, chat_store, deadline_store, figure_store, inbox_store, steps, task_store
+from infra.store import Store
+from infra.store.sql import chats as chat_store
+from infra.store.sql import deadlines as deadline_store
+from infra.store.sql import inbox as inbox_store
+from infra.store.sql import metrics as figure_store
+from infra.store.sql import steps
+from infra.store.sql import tasks as task_store
 from tests.contract.store.samples import ask
 
 PLANS = {

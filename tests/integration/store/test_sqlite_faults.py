@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StorageUnavailable
-from core.messages import Message
-from core.updates import ByToken
+from core.model.errors import StorageUnavailable
+from core.model.message import Message
+from core.model.update import ByToken
 from infra.store import AlreadyServed, Store, StoreRefused, open_sqlite
-from infra.store.file_lock import FileLock
-from infra.store.sqlite import SqliteDatabase
-from infra.store.sqlite_file import migrate
-from infra.store.sqlite_waiting import WaitingSqliteDatabase
+from infra.store.sqlite.database import SqliteDatabase
+from infra.store.sqlite.file import migrate
+from infra.store.sqlite.lock import FileLock
+from infra.store.sqlite.waiting import WaitingSqliteDatabase
 from tests.contract.store.samples import BOT, a_message, a_question, ask, do, press
 from tests.integration.store.gate import LIMIT, Gate
 

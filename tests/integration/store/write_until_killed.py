@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from core.tasks import Change, TaskState
+from core.model.task import Change, TaskState
 from infra.store import Store, open_sqlite
 from tests.contract.store.samples import BOT, a_question, later
 

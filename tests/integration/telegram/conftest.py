@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from infra.secret import Secret
+from infra.config.secret import Secret
 from infra.telegram.client import TelegramClient
 from tests.integration.telegram.misbehaving import TOKEN
 

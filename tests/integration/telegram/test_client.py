@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from core.messages import Format
+from core.model.message import Format
+from core.model.question import Style
 from core.ports import Button, Entity, FormattedText, Messenger, Migrated, NotReached, Part, Rejected, Unclear
-from core.questions import Style
+from infra.config.secret import Secret
 from infra.sandbox import Sandbox
-from infra.secret import Secret
 from infra.telegram.client import TelegramClient
-from infra.telegram.format import TelegramFormatter
+from infra.telegram.formatting.formatter import TelegramFormatter
 from tests.integration.telegram.misbehaving import Behaviour, answer, done, refusal, serve
 
 ClientAt = Callable[..., Awaitable[TelegramClient]]
@@ -33,9 +33,9 @@ def test_the_client_is_the_messenger_that_tasks_need() -> None:
 
 async def test_a_start_needs_neither_telegram_nor_its_library() -> None:
     code = (
-        "import sys, asyncio; from infra.secret import Secret; "
-        "from infra.telegram.client import TelegramClient; from infra.telegram.parse import parse_update; "
-        "from infra.telegram.format import TelegramFormatter; "
+        "import sys, asyncio; from infra.config.secret import Secret; "
+        "from infra.telegram.client import TelegramClient; from infra.telegram.updates import parse_update; "
+        "from infra.telegram.formatting.formatter import TelegramFormatter; "
         "client = TelegramClient(Secret('1:A'), 'http://127.0.0.1:9'); asyncio.run(client.start()); "
         "print([name for name in ('telegram', 'httpx', 'markdown_it') if name in sys.modules])"
     )

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from infra.clock import SystemClock
-from infra.skew import SkewWatch
+from infra.observability.clock import SystemClock
+from infra.observability.skew import SkewWatch
 from tests.integration.telegram.conftest import ClientAt
 
 

@@ -19,7 +19,7 @@ from telegram.error import NetworkError, TimedOut
 from telegram.request import BaseRequest
 
 from core.ports import FormattedText, NotReached, Part, Rejected, Unclear
-from infra.secret import Secret
+from infra.config.secret import Secret
 from infra.telegram.client import TelegramClient
 from infra.telegram.transport import LARGEST_ANSWER, NothingWritten, Transport, Unanswered
 from tests.integration.telegram.misbehaving import (

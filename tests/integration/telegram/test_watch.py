@@ -13,19 +13,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from core.attending import Attending, Outage
-from core.drafting import Drafter
-from core.errors import StorageUnavailable
+from core.cluster.heartbeat import Attending, Outage
+from core.model.errors import StorageUnavailable
+from core.model.update import Ignored
 from core.ports import Button, FormattedText, GatewayIdentity, Part, Rejected
-from core.updates import Ignored
+from core.services.factory import Drafter
+from infra.config.secret import Secret
+from infra.config.settings import Settings
 from infra.sandbox import Call, Sandbox, Timing
-from infra.secret import Secret
-from infra.settings import Settings
 from infra.telegram.client import TelegramClient
-from infra.telegram.healing import Healer
-from infra.telegram.registration import Registration, patiently
-from infra.telegram.watch import Pace, WebhookWatch
-from infra.telegram.webhook import PATH
+from infra.telegram.webhook.heal import Healer
+from infra.telegram.webhook.register import Registration, patiently
+from infra.telegram.webhook.state import PATH
+from infra.telegram.webhook.watch import Pace, WebhookWatch
 from tests.fakes.clock import HandClock
 from tests.fakes.presence import MemoryPresence
 from tests.fakes.world import BOT, KEYS

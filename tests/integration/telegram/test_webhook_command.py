@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra.sandbox import Sandbox
-from infra.tls import self_signed_pair
+from infra.server.tls import self_signed_pair
 from tests.integration.telegram.misbehaving import answer, refusal, serve
 from tests.ports import reserved_port
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from infra.wakers.payloads import CHANNEL
+from infra.notify.payloads import CHANNEL
 from tests.integration.wakers.processes import connection
 from tests.postgres import PostgresServer, server
 

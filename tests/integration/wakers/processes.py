@@ -10,7 +10,7 @@ from typing import Self
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
 
-from infra.wakers.postgres import Pace, PostgresWaker
+from infra.notify.postgres import Pace, PostgresWaker
 
 BOT = 42
 LIMIT = 20.0

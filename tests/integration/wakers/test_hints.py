@@ -7,8 +7,8 @@ import time
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
 
-from infra.wakers.payloads import CHANNEL, MOST_IDS
-from infra.wakers.postgres import PostgresWaker
+from infra.notify.payloads import CHANNEL, MOST_IDS
+from infra.notify.postgres import PostgresWaker
 from tests.integration.wakers.conftest import Overhear
 from tests.integration.wakers.processes import BOT, LIMIT, QUICK, connection, process
 from tests.postgres import PostgresServer

@@ -9,8 +9,8 @@ from dataclasses import replace
 import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
 import pytest
 
-from infra.wakers.line import LineBroken, open_line
-from infra.wakers.payloads import CHANNEL
+from infra.notify.line import LineBroken, open_line
+from infra.notify.payloads import CHANNEL
 from tests.integration.wakers.processes import LIMIT, QUICK, Process, TransactionPooler, connection, process
 from tests.postgres import PASSWORD, PostgresServer
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra import clock as clock_module
-from infra.clock import SystemClock, counter, wall_clock
+from infra.observability import clock as clock_module
+from infra.observability.clock import SystemClock, counter, wall_clock
 from tests.fakes.machine import HOUR, TEN_MINUTES, Machine
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

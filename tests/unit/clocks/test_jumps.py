@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from core.deadlines import LONGEST_NAP
-from core.drafting import LEASE
-from core.sweeping import Sweep
-from core.tasks import TaskState
-from infra.clock import SystemClock
+from core.jobs.deadlines import LONGEST_NAP
+from core.jobs.sweep import Sweep
+from core.model.task import TaskState
+from core.services.factory import LEASE
+from infra.observability.clock import SystemClock
 from tests.fakes.clock import HandClock
 from tests.fakes.machine import HOUR, TEN_MINUTES, Machine
 from tests.fakes.messenger import Hang, later

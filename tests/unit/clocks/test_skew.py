@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from infra.skew import LOOK_EVERY, SkewWatch
+from infra.observability.skew import LOOK_EVERY, SkewWatch
 from tests.fakes.machine import TEN_MINUTES, Machine
 
 

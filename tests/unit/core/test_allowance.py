@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.allowance import Allowances
-from core.errors import RateLimited
-from core.policy import Rate
+from core.model.errors import RateLimited
+from core.policy.policy import Rate
+from core.policy.rate_limit import Allowances
 
 
 class Seconds:

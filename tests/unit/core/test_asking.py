@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.asking import QuestionRequest
-from core.errors import ChatForbidden, Invalid
-from core.messages import Message
-from core.questions import Option, Respondents, TextInput
-from core.submitting import Submission
-from core.tasks import TaskKind
+from core.model.errors import ChatForbidden, Invalid
+from core.model.message import Message
+from core.model.question import Option, Respondents, TextInput
+from core.model.task import TaskKind
+from core.services.questions import QuestionRequest
+from core.services.tasks import Submission
 from tests.fakes.clock import START
 from tests.fakes.world import ADA, BEN, CANCEL, CHANNEL, CI, DEPLOY, GROUP, NARROW_CI, YES_NO, Gateway
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.attending import BEAT, DUTY, OUTAGE, Attending, Entry, Finding, Outage, Presence, Sign
-from core.drafting import Drafter
+from core.cluster.heartbeat import BEAT, DUTY, OUTAGE, Attending, Entry, Finding, Outage, Presence, Sign
+from core.model.task import Lease
+from core.model.update import Ignored
 from core.ports import GatewayIdentity
-from core.tasks import Lease
-from core.updates import Ignored
+from core.services.factory import Drafter
 from tests.fakes.clock import START, HandClock
 from tests.fakes.presence import MemoryPresence
 from tests.fakes.world import BOT, KEYS, ends, turns, until

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.backlog import Backlog
-from core.errors import Overloaded, RateLimited
+from core.jobs.backlog import Backlog
+from core.model.errors import Overloaded, RateLimited
 
 
 def test_t21_a_service_is_refused_when_too_much_of_it_waits_and_others_are_not() -> None:

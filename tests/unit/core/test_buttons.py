@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.buttons import TOKEN_BYTES, ButtonData, ButtonKey
+from core.presentation.buttons import TOKEN_BYTES, ButtonData, ButtonKey
 
 keys = st.builds(ButtonKey, st.integers(0, 255), st.binary(min_size=32, max_size=32))
 tokens = st.binary(min_size=TOKEN_BYTES, max_size=TOKEN_BYTES)

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.chats import FAIL_FAST, REFRESH_EVERY, ChatBook
-from core.tasks import Failure
+from core.jobs.chats import FAIL_FAST, REFRESH_EVERY, ChatBook
+from core.model.task import Failure
 from tests.fakes.clock import START
 from tests.fakes.store import MemoryStore
 from tests.fakes.world import ADA, BEN, GROUP

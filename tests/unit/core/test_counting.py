@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import StorageUnavailable, TelegramUnavailable
-from core.figures import EFFECTS
-from core.inbox import Inbox
-from core.tasks import TaskState
-from core.updates import CommandReceived, Ignored, TextReceived, Unreadable, Update
+from core.inbox.inbox import Inbox
+from core.metrics import EFFECTS
+from core.model.errors import StorageUnavailable, TelegramUnavailable
+from core.model.task import TaskState
+from core.model.update import CommandReceived, Ignored, TextReceived, Unreadable, Update
 from tests.fakes.world import ADA, GROUP, Gateway
 
 WORDS = TextReceived(9001, ADA, ADA.id, private=True, message_id=5, text="hello")

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deadlines import BATCH, LONGEST_NAP, forget_finished
-from core.drafting import LEASE
-from core.tasks import TaskState
+from core.jobs.deadlines import BATCH, LONGEST_NAP, forget_finished
+from core.model.task import TaskState
+from core.services.factory import LEASE
 from tests.fakes.clock import START, HandClock
 from tests.fakes.messenger import NOT_REACHED, UNCLEAR, Hang, later
 from tests.fakes.store import MemoryStore

@@ -7,8 +7,8 @@ import gc
 
 import pytest
 
-from core.errands import to_its_end
-from core.errors import StorageUnavailable
+from core.jobs.background import to_its_end
+from core.model.errors import StorageUnavailable
 
 
 async def failing(begun: asyncio.Event, error: Exception) -> None:

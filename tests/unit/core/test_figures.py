@@ -9,7 +9,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.figures import QUICK, SLOW, Counts, Durations, UpdateFigures
+from core.metrics import QUICK, SLOW, Counts, Durations, UpdateFigures
 
 
 def test_what_is_counted_is_told_by_its_labels() -> None:

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from core.errors import NotFound, StorageUnavailable
-from core.following import Following
-from core.tasks import Change, TaskState
+from core.model.errors import NotFound, StorageUnavailable
+from core.model.task import Change, TaskState
+from core.waiting.following import Following
 from tests.fakes.messenger import NOT_REACHED, UNCLEAR, Hang
 from tests.fakes.wakers import DeafWaker
 from tests.fakes.world import EVE, Gateway, World, turns, until

@@ -9,13 +9,13 @@ from functools import partial
 
 import pytest
 
-from core import phrases
-from core.buttons import ButtonData, ButtonKey
-from core.errors import StorageUnavailable, TelegramUnavailable
-from core.messages import Chat
-from core.questions import Person, Respondents, TextInput
-from core.tasks import Task, TaskState
-from core.updates import ButtonPressed, Carrier, Ignored, Unreadable
+from core.model.errors import StorageUnavailable, TelegramUnavailable
+from core.model.message import Chat
+from core.model.question import Person, Respondents, TextInput
+from core.model.task import Task, TaskState
+from core.model.update import ButtonPressed, Carrier, Ignored, Unreadable
+from core.presentation import phrases
+from core.presentation.buttons import ButtonData, ButtonKey
 from tests.fakes.messenger import BLOCKED, UNCLEAR, Hang, later
 from tests.fakes.world import ADA, BEN, BOT, CHANNEL, EVE, GROUP, KEYS, Gateway, World, turns, until
 

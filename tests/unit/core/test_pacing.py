@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.pacing import BOT_BURST, GROUP, IN_ALL, PER_SERVICE, PRIVATE, Bucket, Pace, Pacer, Urgency
+from core.jobs.limits import BOT_BURST, GROUP, IN_ALL, PER_SERVICE, PRIVATE, Bucket, Pace, Pacer, Urgency
 from tests.fakes.world import ADA
 from tests.fakes.world import GROUP as OPS
 

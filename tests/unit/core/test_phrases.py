@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import phrases
-from core.phrases import TOAST_LIMIT
-from core.policy import CommandRule
-from core.questions import Answer, Person, TextInput
-from core.tasks import Task, TaskState
+from core.model.question import Answer, Person, TextInput
+from core.model.task import Task, TaskState
+from core.policy.policy import CommandRule
+from core.presentation import phrases
+from core.presentation.phrases import TOAST_LIMIT
 from tests.fakes.clock import START
 from tests.fakes.loop import run
 from tests.fakes.world import ADA, World

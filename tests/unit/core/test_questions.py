@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.messages import Chat, Message
-from core.questions import Answer, Question, Respondents, TextInput
+from core.model.message import Chat, Message
+from core.model.question import Answer, Question, Respondents, TextInput
 from tests.fakes.clock import START
 from tests.fakes.world import ADA, EVE, YES_NO
 

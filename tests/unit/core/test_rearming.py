@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.attending import Attending, Outage
-from core.chats import ChatBook
-from core.drafting import LEASE, Drafter
-from core.messages import Chat, Message
-from core.pacing import Pacer
-from core.phrases import please_again
+from core.cluster.heartbeat import Attending, Outage
+from core.jobs.chats import ChatBook
+from core.jobs.limits import Pacer
+from core.jobs.rearming import MOST_TRIES, NAP, Rearming
+from core.model.message import Chat, Message
+from core.model.question import Question, Respondents, TextInput
+from core.model.task import Change, Task, TaskState
 from core.ports import GatewayIdentity, Migrated, NotReached, Unclear
-from core.questions import Question, Respondents, TextInput
-from core.rearming import MOST_TRIES, NAP, Rearming
-from core.rendering import closing_part, fingerprint, parts_of
-from core.tasks import Change, Task, TaskState
+from core.presentation.phrases import please_again
+from core.presentation.render import closing_part, fingerprint, parts_of
+from core.services.factory import LEASE, Drafter
 from tests.fakes.clock import START, HandClock
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.loop import run

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.buttons import ButtonData
-from core.messages import Chat, Deletion, Edit, LinkButton, Message
+from core.model.message import Chat, Deletion, Edit, LinkButton, Message
+from core.model.question import Answer, Option, Question, Respondents, Style, TextInput
+from core.model.task import Task, TaskState
 from core.ports import Button, Entity, FormattedText, Part
-from core.questions import Answer, Option, Question, Respondents, Style, TextInput
-from core.rendering import (
+from core.presentation.buttons import ButtonData
+from core.presentation.render import (
     OUTCOME_ROOM,
     closing_part,
     edited_parts,
@@ -25,7 +26,6 @@ from core.rendering import (
     parts_of,
     rearmed_part,
 )
-from core.tasks import Task, TaskState
 from tests.fakes.clock import START
 from tests.fakes.formatter import TELEGRAM_LIMIT, PlainFormatter
 from tests.fakes.world import ADA, KEYS, YES_NO, World

@@ -11,18 +11,18 @@ from datetime import timedelta
 
 import pytest
 
-from core.deadlines import BATCH
-from core.drafting import LEASE
-from core.errors import StorageUnavailable
-from core.messages import Chat, Format, Message
-from core.outcomes import UNCLEAR_TRIES
-from core.pacing import Pacer, Urgency
-from core.performing import Performer
+from core.jobs.deadlines import BATCH
+from core.jobs.limits import Pacer, Urgency
+from core.jobs.outcomes import UNCLEAR_TRIES
+from core.jobs.performing import Performer
+from core.model.errors import StorageUnavailable
+from core.model.message import Chat, Format, Message
+from core.model.task import Failure, Task, TaskState
+from core.model.update import Notice
 from core.ports import FormattedText, Migrated, Rejected
-from core.submitting import Submission
-from core.tasks import Failure, Task, TaskState
-from core.telling import MessageRequest
-from core.updates import Notice
+from core.services.factory import LEASE
+from core.services.messages import MessageRequest
+from core.services.tasks import Submission
 from tests.fakes.clock import START
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.messenger import (

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from core.errors import AlreadyFinal, StorageUnavailable
-from core.questions import Answer, Person, Respondents, TextInput
-from core.tasks import DECIDED_STATES, FINAL_STATES, SUCCESSORS, Task, TaskKind, TaskState
-from core.updates import ButtonPressed, TextReceived
+from core.model.errors import AlreadyFinal, StorageUnavailable
+from core.model.question import Answer, Person, Respondents, TextInput
+from core.model.task import DECIDED_STATES, FINAL_STATES, SUCCESSORS, Task, TaskKind, TaskState
+from core.model.update import ButtonPressed, TextReceived
 from tests.fakes.loop import runner
 from tests.fakes.messenger import (
     BLOCKED,

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from core.errors import AlreadyFinal, ChatForbidden, IdempotencyMismatch, NotFound, StorageUnavailable
+from core.model.errors import AlreadyFinal, ChatForbidden, IdempotencyMismatch, NotFound, StorageUnavailable
+from core.model.task import Task, TaskState
 from core.ports import TaskFilter
-from core.tasks import Task, TaskState
 from tests.fakes.messenger import UNCLEAR, Hang
 from tests.fakes.wakers import DeafWaker
 from tests.fakes.world import BILLING, CI, Gateway, World, key, turns, until

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from core.errors import StorageUnavailable
-from core.sweeping import LONGEST_SWEEP, Sweep
-from core.tasks import TaskState
+from core.jobs.sweep import LONGEST_SWEEP, Sweep
+from core.model.errors import StorageUnavailable
+from core.model.task import TaskState
 from tests.fakes.messenger import BLOCKED, NOT_REACHED, Hang, later
 from tests.fakes.world import ADA, BEN, GROUP, Gateway, World, nothing_to_rearm, turns
 

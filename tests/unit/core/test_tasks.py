@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from core.messages import Chat, Deletion, Edit, Message
-from core.questions import Answer, Option, Question, Respondents
-from core.tasks import (
+from core.model.message import Chat, Deletion, Edit, Message
+from core.model.question import Answer, Option, Question, Respondents
+from core.model.task import (
     DECIDED_STATES,
     FINAL_STATES,
     OPEN_QUESTION_STATES,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import AlreadyFinal, ChatForbidden, IdempotencyMismatch, Invalid, NotFound
-from core.messages import Edit, LinkButton, Message
-from core.submitting import Submission
-from core.tasks import TaskKind, TaskState
-from core.telling import MessageRequest
+from core.model.errors import AlreadyFinal, ChatForbidden, IdempotencyMismatch, Invalid, NotFound
+from core.model.message import Edit, LinkButton, Message
+from core.model.task import TaskKind, TaskState
+from core.services.messages import MessageRequest
+from core.services.tasks import Submission
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.messenger import BLOCKED, DELIVERED, UNCLEAR, UNCLEAR_LOST, Hang, Outcome
 from tests.fakes.world import ADA, BEN, BILLING, CI, GROUP, NARROW_CI, Gateway, key

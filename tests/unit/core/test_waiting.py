@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from core.waiting import Seat, WaitingRoom
+from core.waiting.room import Seat, WaitingRoom
 from tests.fakes.world import turns, until
 
 

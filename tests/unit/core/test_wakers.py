@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from core.tasks import Task, TaskState
-from infra.wakers import SWEEP_EVERY, SWEEP_EVERY_WITHOUT_HINTS, LocalWaker, sweep_waiting_room
-from infra.wakers.sweep import ANNOUNCE_EVERY
+from core.model.task import Task, TaskState
+from infra.notify import SWEEP_EVERY, SWEEP_EVERY_WITHOUT_HINTS, LocalWaker, sweep_waiting_room
+from infra.notify.sweep import ANNOUNCE_EVERY
 from tests.fakes.wakers import DeafWaker
 from tests.fakes.world import EVE, Gateway, World, turns, until
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.figures import QUICK
-from infra.metrics.exposition import expose
-from infra.metrics.families import FAMILIES, Family, Samples, Scope, Value
+from core.metrics import QUICK
+from infra.observability.metrics.exposition import expose
+from infra.observability.metrics.families import FAMILIES, Family, Samples, Scope, Value
 
 
 def _value(family: Family) -> Value:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.errors import StorageUnavailable, TelegateError
-from infra.metrics.families import Samples
-from infra.metrics.sharing import ALONE, Metrics, process_name
-from infra.metrics.texts import written
+from core.model.errors import StorageUnavailable, TelegateError
+from infra.observability.metrics.descriptions import written
+from infra.observability.metrics.families import Samples
+from infra.observability.metrics.sharing import ALONE, Metrics, process_name
 from infra.store.errors import StorageBusy
-from infra.store.figure_store import Kept, Open
+from infra.store.sql.metrics import Kept, Open
 
 AWAY = StorageUnavailable("The database cannot be reached.", retry_after=3)
 
@@ -177,7 +177,7 @@ async def test_what_one_tells_for_all_is_told_once_and_the_newest_counts(store: 
 async def test_a_process_keeps_its_figures_again_and_again_and_says_once_that_it_cannot(
     store: MemoryFigures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("infra.metrics.sharing.KEEP_EVERY", 0.001)
+    monkeypatch.setattr("infra.observability.metrics.sharing.KEEP_EVERY", 0.001)
     one = Process("one", store)
     store.trouble = AWAY
     with caplog.at_level(logging.WARNING):
@@ -204,7 +204,7 @@ async def test_the_last_word_does_not_keep_a_process_from_ending(
     store.trouble = AWAY
     await one.metrics.leave()
     store.trouble, store.holding = None, asyncio.Event().wait
-    monkeypatch.setattr("infra.metrics.sharing.LAST_WORD", 0.01)
+    monkeypatch.setattr("infra.observability.metrics.sharing.LAST_WORD", 0.01)
     await one.metrics.leave()
     assert store.tries == 3
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.errors import Invalid
-from core.messages import Format
+from core.model.errors import Invalid
+from core.model.message import Format
 from core.ports import FormattedText
 from infra.sandbox.answers import MethodFailed
 from infra.sandbox.markup import parse
-from infra.telegram.format import TelegramFormatter
-from infra.telegram.splitting import LONGEST_TEXT, MOST_ENTITIES
+from infra.telegram.formatting.formatter import TelegramFormatter
+from infra.telegram.formatting.split import LONGEST_TEXT, MOST_ENTITIES
 
 FORMAT = TelegramFormatter().format
 

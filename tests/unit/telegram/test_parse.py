@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.questions import Person
-from core.updates import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable
-from infra.telegram.parse import parse_update
+from core.model.question import Person
+from core.model.update import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable
+from infra.telegram.updates import parse_update
 
 ADA = {"id": 815, "is_bot": False, "first_name": "Ada", "last_name": "Lovelace", "username": "ada"}
 PERSON = Person(815, "Ada Lovelace", "ada")

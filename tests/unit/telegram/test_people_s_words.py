@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import phrases
-from core.errors import Invalid
-from core.messages import Chat, Format, Message
-from core.policy import CommandRule
+from core.model.errors import Invalid
+from core.model.message import Chat, Format, Message
+from core.model.question import Answer, Person, Question, Respondents, TextInput
+from core.model.task import Task, TaskState
+from core.policy.policy import CommandRule
 from core.ports import Part
-from core.questions import Answer, Person, Question, Respondents, TextInput
-from core.rendering import closing_part, parts_of, rearmed_part
-from core.tasks import Task, TaskState
-from infra.telegram.format import TelegramFormatter
+from core.presentation import phrases
+from core.presentation.render import closing_part, parts_of, rearmed_part
+from infra.telegram.formatting.formatter import TelegramFormatter
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
 from tests.fakes.clock import START
 from tests.fakes.world import ADA, KEYS, YES_NO, World

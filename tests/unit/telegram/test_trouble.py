@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.attending import OUTAGE, Outage
-from infra.telegram.trouble import Judge, TroubleKind, delivery_error
-from infra.telegram.webhook import HANDLED_UPDATES, WebhookState
+from core.cluster.heartbeat import OUTAGE, Outage
+from infra.telegram.webhook.diagnosis import Judge, TroubleKind, delivery_error
+from infra.telegram.webhook.state import HANDLED_UPDATES, WebhookState
 from tests.fakes.clock import START
 
 URL = "https://bot.example.com/telegram/webhook"

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from core.policy import ServiceKey
-from infra.tokens import KeysAwaited
-from infra.tokens.issuer import Issuer, KeysNotFetched
-from infra.tokens.key_set import KeySet
+from core.policy.policy import ServiceKey
+from infra.auth import KeysAwaited
+from infra.auth.issuer import Issuer, KeysNotFetched
+from infra.auth.key_set import KeySet
 
 LIMIT = 5.0
 ONE, TWO = ServiceKey("one", "ES256", "PEM 1"), ServiceKey("two", "EdDSA", "PEM 2")

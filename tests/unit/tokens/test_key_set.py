@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from infra.tokens.key_set import MOST_KEYS, read_key_set
+from infra.auth.key_set import MOST_KEYS, read_key_set
 
 Jwk = dict[str, Any]
 RSA = {**RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True), "kid": "r"}

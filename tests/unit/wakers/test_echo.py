@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.wakers.echo import EchoTest
-from infra.wakers.line import LineBroken
+from infra.notify.echo import EchoTest
+from infra.notify.line import LineBroken
 
 
 def begun() -> tuple[EchoTest, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.ports import ANNOUNCED_FOR
-from infra.wakers.followed import REMEMBERED, FollowedElsewhere
+from infra.notify.followed import REMEMBERED, FollowedElsewhere
 
 
 def test_what_was_announced_is_followed_until_that_is_over() -> None:

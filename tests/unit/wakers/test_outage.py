@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.wakers.outage import FAILURES_UNTIL_TROUBLE, Outage
+from infra.notify.outage import FAILURES_UNTIL_TROUBLE, Outage
 
 
 def well() -> Outage:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from infra.wakers.payloads import MOST_IDS, Payload, packed
+from infra.notify.payloads import MOST_IDS, Payload, packed
 
 LONGEST = 7999
 """Bytes that PostgreSQL takes: https://www.postgresql.org/docs/current/sql-notify.html."""

@@ -1,0 +1,1 @@
+"""The inbox: what people do; each update becomes one effect, stored exactly once."""

@@ -1,0 +1,1 @@
+"""The model: frozen values of the domain, which import nothing else of the house."""

@@ -1,0 +1,180 @@
+"""What a Telegram update means to us: parsed at the door, typed, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from core.model.question import Person
+from core.model.task import Change, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The message under whose button somebody pressed, as Telegram tells it: no client can forge it.
+
+    Attributes:
+        author: the id of the bot that wrote it; None when Telegram does not tell.
+        buttons: the data of its buttons, in order.
+    """
+
+    author: int | None = None
+    buttons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPressed:
+    """A person pressed a button under a message.
+
+    Attributes:
+        press_id: what the acknowledgement names (`callback_query.id`).
+        person: who pressed, or None when it was no person (a bot, an anonymous admin, a channel).
+        chat: the chat of the message.
+        data: the button's data as it came: forgeable, to be checked.
+        carrier: reads what Telegram tells about the message, for the rare case in which it matters.
+    """
+
+    update_id: int
+    press_id: str
+    person: Person | None
+    chat: int
+    message_id: int
+    data: str
+    carrier: Callable[[], Carrier] = field(default=Carrier, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TextReceived:
+    """A person wrote something that is no command.
+
+    Attributes:
+        private: whether it is the person's own chat with the bot.
+        reply_to: the id of the message it replies to, or None.
+        replied_text: what that message says, when a bot wrote it.
+    """
+
+    update_id: int
+    person: Person
+    chat: int
+    private: bool
+    message_id: int
+    text: str
+    topic: int | None = None
+    reply_to: int | None = None
+    replied_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """A person sent a message that starts with `/`.
+
+    Attributes:
+        name: without the slash and without `@bot`, lower case.
+        addressed_to: the bot's username after `@`, lower case, or None.
+        text: what follows the command, stripped.
+    """
+
+    update_id: int
+    person: Person
+    chat: int
+    private: bool
+    message_id: int
+    name: str
+    text: str
+    topic: int | None = None
+    addressed_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An update that is understood and means nothing to us."""
+
+    update_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An update that cannot be read; it is kept aside with its reason.
+
+    Attributes:
+        update_id: when at least that could be read.
+    """
+
+    update_id: int | None
+    reason: str
+    raw: bytes
+
+
+Update = ButtonPressed | TextReceived | CommandReceived | Ignored | Unreadable
+
+
+def sender_of(update: Update) -> int | None:
+    """The id of the person whose doing it is, when it is somebody's."""
+    person = None if isinstance(update, Ignored | Unreadable) else update.person
+    return None if person is None else person.id
+
+
+@dataclass(frozen=True, slots=True)
+class ByToken:
+    """Look for the task whose buttons carry this token."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ByMessage:
+    """Look for the task that this Telegram message belongs to.
+
+    When no task is known to have it, whoever sent it may not have stored that yet, or was killed before:
+    then the questions in this chat that wait for an answer are found instead, newest first.
+    """
+
+    chat: int
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestions:
+    """Look for the questions in this chat that wait for an answer, newest first."""
+
+    chat: int
+
+
+Lookup = ByToken | ByMessage | OpenQuestions
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the person who pressed a button sees at once: a toast, or a popup that must be closed."""
+
+    press_id: str
+    text: str
+    popup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A message of ours with the buttons of a question that nobody remembers."""
+
+    chat: int
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one update does. `changes` and `replies` are stored with the update, or nothing is.
+
+    Attributes:
+        changes: steps of tasks that the update makes.
+        replies: new tasks: what the gateway itself says to the person.
+        notice: the acknowledgement of a button, sent after the commit; losing it loses no answer.
+        close: a question that is over, whose message still has buttons that were just pressed.
+        orphan: a message whose buttons were pressed, and belong to no question any more.
+    """
+
+    changes: tuple[Change, ...] = ()
+    replies: tuple[Task, ...] = ()
+    notice: Notice | None = None
+    close: Task | None = None
+    orphan: Orphan | None = None

@@ -1,0 +1,1 @@
+"""Presentation: how tasks look and read in the chat."""

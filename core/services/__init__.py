@@ -1,0 +1,1 @@
+"""Services: what a service asks for, use case by use case."""

@@ -1,0 +1,165 @@
+"""The way of every task: it is stored, performed, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from core.jobs.background import to_its_end
+from core.jobs.sending import Sender
+from core.model.errors import AlreadyFinal, NotFound, StorageUnavailable
+from core.model.task import Change, Task
+from core.policy.policy import Principal
+from core.ports import Idempotency, TaskFilter, TaskStore
+from core.waiting.following import Following
+from core.waiting.room import Seat, WaitingRoom
+
+log = logging.getLogger("telegate.tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How a service wants a new task to be handled.
+
+    Attributes:
+        principal: who asks for it.
+        idempotency: the key that makes repeating the request safe, or None.
+        wait: seconds to hold the request until the task is final; 0 for not at all.
+    """
+
+    principal: Principal
+    wait: float = 0.0
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDesk:
+    """Where tasks are handed in, looked up, waited for and taken back."""
+
+    store: TaskStore
+    room: WaitingRoom
+    sender: Sender
+
+    async def submit(self, task: Task, submission: Submission) -> Task:
+        """Store a new task and wait for it; or attach to the one that this key already made.
+
+        Returns:
+            The task as its row tells it: final, or as far as it has come in `submission.wait` seconds.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+            RateLimited: too much of this service waits to be sent.
+            Overloaded: too much waits to be sent, whoever it is of.
+            StorageUnavailable: nothing was done.
+        """
+        with self.room.seat(task.id) as seat:
+            # A client that goes away in between must not leave a stored task that nobody performs.
+            stored, new = await to_its_end(self._hand_in(task, submission))
+            if new:
+                return await self._await_final(stored, seat, submission.wait)
+        return await self.look(stored.id, submission.principal.service, submission.wait)
+
+    async def repeated(self, submission: Submission) -> Task | None:
+        """The task that this key already made, as it is now or once it is final; None when it made none.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+        """
+        made = None if submission.idempotency is None else await self.store.made_by(submission.idempotency)
+        if made is None:
+            return None
+        return await self.look(made.id, submission.principal.service, submission.wait)
+
+    async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
+        """One of this service's tasks, as it is now or once it is final.
+
+        Raises:
+            NotFound: this service has no such task.
+        """
+        with self.room.seat(task_id) as seat:
+            return await self._await_final(await self._read(task_id, service), seat, wait)
+
+    @asynccontextmanager
+    async def follow(self, task_id: str, service: str) -> AsyncIterator[Following]:
+        """One of this service's tasks, to be told of each of its steps.
+
+        Raises:
+            NotFound: this service has no such task.
+            StorageUnavailable: the database cannot tell.
+        """
+        with self.room.follower(task_id) as seat:
+            task = await self._read(task_id, service)
+            if not task.final:
+                # Only now: what was asked for may be no id at all.
+                self.sender.waker.announce([task_id])
+            yield Following(task, seat, self.store)
+
+    async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
+        """A page of a service's tasks, newest first, and whether there are more."""
+        return await self.store.page(wanted)
+
+    async def cancel(self, task_id: str, principal: Principal, allowed: Callable[[Task], None]) -> Task:
+        """Take a question back.
+
+        Args:
+            task_id: the question's id.
+            principal: who takes it back.
+            allowed: raises when the principal may not do this to the task.
+
+        Raises:
+            NotFound: this service has no such question.
+            AlreadyFinal: it is over.
+        """
+        now = self.sender.drafter.clock.now()
+        allowed(await self._read(task_id, principal.service))
+
+        def judge(task: Task) -> Change:
+            if task.final or not task.is_question:
+                raise AlreadyFinal(
+                    f"This task is {task.state}; only an open question can be cancelled.", task=task
+                )
+            return Change.to_state(task.cancelled(now), jti=principal.jti)
+
+        return await to_its_end(self._end(task_id, judge))
+
+    async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
+        refusal = self.sender.backlog.refusal(task.service)
+        with self.sender.place_for(task.service) as place:
+            drafted = task if place.is_kept else task.waits()
+            stored, new = await self.store.add(drafted, submission.idempotency, refusal)
+            if new:
+                self.sender.take(stored, place)
+        return stored, new
+
+    async def _end(self, task_id: str, judge: Callable[[Task], Change]) -> Task:
+        ended = await self.store.amend(task_id, judge)
+        if ended is None:
+            raise _no_such_task(task_id)
+        self.sender.outcomes.ended(ended)
+        return ended
+
+    async def _read(self, task_id: str, service: str | None = None) -> Task:
+        task = await self.store.find(task_id, service)
+        if task is None:
+            raise _no_such_task(task_id)
+        return task
+
+    async def _await_final(self, task: Task, seat: Seat, wait: float) -> Task:
+        """Hold until the task is final; its row is read again after every hint and at the end."""
+        deadline = asyncio.get_running_loop().time() + wait
+        waiting = wait > 0
+        while waiting and not task.final:
+            waiting = await seat.hinted(deadline)
+            try:
+                task = await self._read(task.id)
+            except StorageUnavailable:
+                # The task exists, so this is no 503: what was known last counts until the database is back.
+                log.debug("A waiting request could not read its task.", extra={"action": "read_failed"})
+        return task
+
+
+def _no_such_task(task_id: str) -> NotFound:
+    return NotFound(f"This service has no task {task_id}.")

@@ -1,0 +1,1 @@
+"""Observability: logs without secrets, metrics, clocks, and the watchdog of the event loop."""

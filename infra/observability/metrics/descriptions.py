@@ -1,0 +1,32 @@
+"""How figures travel from one process to another: as JSON, of which the reader takes what it knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from core.metrics import Labels
+from infra.observability.metrics.families import FAMILIES, Family, Samples, Value
+
+
+def written(samples: Samples) -> str:
+    """The figures of a process as text."""
+    return json.dumps(samples, separators=(",", ":"))
+
+
+def read(text: str) -> Samples:
+    """The figures that another process has written; it may be of an older or a newer version.
+
+    Metrics that this version does not know, or knows with other labels or bounds, are left out.
+    """
+    told: dict[str, Any] = json.loads(text)
+    return {name: list(_fitting(family, told[name])) for name, family in FAMILIES.items() if name in told}
+
+
+def _fitting(family: Family, told: list[tuple[list[str], Value]]) -> Iterator[tuple[Labels, Value]]:
+    numbers = len(family.bounds) + 2 if family.bounds else 0
+    for labels, value in told:
+        found = len(value) if isinstance(value, list) else 0
+        if (len(labels), found) == (len(family.labels), numbers):
+            yield tuple(labels), value

@@ -1,0 +1,1 @@
+"""The server: aiohttp under gunicorn, its limits, TLS, and what is checked before it starts."""

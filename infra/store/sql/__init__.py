@@ -1,0 +1,1 @@
+"""SQL: each operation's statements, by what they are about; any database of ours can run them."""

@@ -1,0 +1,1 @@
+"""The webhook: registered with Telegram, watched, and set again when something is wrong."""
