@@ -1,4 +1,4 @@
-"""Figures: what is counted and measured while the work is done; plain numbers, for whoever tells them."""
+"""Metrics: counters and histograms of this process, as plain numbers for whoever exposes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 Labels: TypeAlias = tuple[str, ...]
-"""What was counted, in words of a bounded number; never an id, never what somebody sent."""
+"""The values of labels, out of a bounded number of words; never an id, never what somebody sent."""
 
 QUICK: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds: bounds for what should take milliseconds."""
@@ -18,34 +18,35 @@ SLOW: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 
 @dataclass(slots=True)
-class Counts:
+class Counter:
     """Counts what happens, by labels.
 
-    Args:
-        counted: what is told from the start, as 0; without that, the first event would look like none.
+    Attributes:
+        counts: how often each has happened. One that is there from the start, as 0, shows its first event as
+            an increase; Prometheus sees none when a series begins at 1.
     """
 
-    counted: dict[Labels, int] = field(default_factory=dict)
+    counts: dict[Labels, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, *words: str) -> Counts:
-        """Counts by one label, of which these are the words."""
-        return cls({(word,): 0 for word in words})
+    def of(cls, *values: str) -> Counter:
+        """A counter with one label, which has these values and is at 0 for each."""
+        return cls({(value,): 0 for value in values})
 
     def count(self, *labels: str) -> None:
         """It has happened once more."""
-        self.counted[labels] = self.counted.get(labels, 0) + 1
+        self.counts[labels] = self.counts.get(labels, 0) + 1
 
     def items(self) -> Iterator[tuple[Labels, int]]:
         """How often each has happened."""
-        yield from list(self.counted.items())
+        yield from list(self.counts.items())
 
 
 @dataclass(slots=True)
-class Durations:
-    """How long something takes, by labels: a histogram.
+class Histogram:
+    """How long something takes, by labels.
 
-    One thread may observe while another one looks.
+    One thread may observe while another one reads.
 
     Args:
         bounds: seconds, in order; each is the longest time that its bucket takes.
@@ -63,7 +64,7 @@ class Durations:
         series[1 + bisect_left(self.bounds, seconds)] += 1
 
     def items(self) -> Iterator[tuple[Labels, Sequence[float]]]:
-        """The seconds in all, then how often it took as long as each bound, and longer than the last one."""
+        """Of each series the sum in seconds, then how many fell into each bucket; the last has no bound."""
         for labels, series in list(self._series.items()):
             yield labels, tuple(series)
 
@@ -73,16 +74,16 @@ EFFECTS: Final = ("taken", "duplicate", "ignored", "quarantined", "refused")
 
 
 @dataclass(slots=True)
-class UpdateFigures:
+class UpdateMetrics:
     """What became of updates, and how long that took."""
 
-    effects: Counts = field(default_factory=lambda: Counts.of(*EFFECTS))
-    seconds: Durations = field(default_factory=lambda: Durations(QUICK))
+    effects: Counter = field(default_factory=lambda: Counter.of(*EFFECTS))
+    seconds: Histogram = field(default_factory=lambda: Histogram(QUICK))
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """All figures as text.
+    """All metrics as text.
 
     Attributes:
         content_type: the whole value of the header.

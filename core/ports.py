@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
+from core.model.chat import ChatId, ChatNote
+from core.model.cluster import Entry, Outage, Presence
+from core.model.effect import Committed, Decision, UpdateDecision
 from core.model.errors import TelegateError
+from core.model.failure import Failure
+from core.model.job import Job, Lease, Outcome
+from core.model.lookup import Idempotency, Lookup, TaskFilter
 from core.model.message import Format
-from core.model.question import Style
-from core.model.task import Change, Failure, Lease, Task, TaskKind, TaskState
-from core.model.update import Effect, Lookup
-from core.presentation.buttons import ButtonKey
+from core.model.part import FormattedText, Part
+from core.model.retry import RetryPolicy
+from core.model.task import Progress, Task
 
 
 class Clock(Protocol):
@@ -22,55 +26,32 @@ class Clock(Protocol):
         """The time in UTC, with its zone, to the millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """An `Idempotency-Key` with its scope (service and route) and the fingerprint of the body.
-
-    Source: draft-ietf-httpapi-idempotency-key-header-07.
-    """
-
-    service: str
-    route: str
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """Which of a service's tasks to list; None means any.
-
-    Attributes:
-        after: the id of the last task of the page before, or None for the first page.
-        limit: at most this many, 1 to 200.
-    """
-
-    service: str
-    state: TaskState | None = None
-    kind: TaskKind | None = None
-    chat: int | str | None = None
-    since: datetime | None = None
-    after: str | None = None
-    limit: int = 50
-
-
 class TaskStore(Protocol):
     """The rows of tasks. Every method is one transaction; all raise `StorageUnavailable`."""
 
     async def add(
-        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
-    ) -> tuple[Task, bool]:
-        """Store a task, or find the one that this key already made.
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        *,
+        lease: Lease | None,
+        idempotency: Idempotency | None,
+        refusal: TelegateError | None = None,
+    ) -> Committed | Task:
+        """Store a task with the jobs that follow from it, or find the one that this key already made.
 
-        A task that would be `sending` while an earlier one in its chat is not sent yet is stored as `queued`:
-        a chat gets its messages in the order in which they were accepted.
+        A job that is due begins in this process's hands when a lease is given and its lane is free; otherwise
+        it waits. A task none of whose jobs has begun is stored as `queued`.
 
         Args:
-            task: as drafted.
-            idempotency: the key that makes repeating it safe, or None.
+            task: as made, `sending`.
+            jobs: what must happen because of it.
+            lease: for jobs that are due; None when they have to wait.
+            idempotency: the key that makes repeating the request safe, or None.
             refusal: what is raised when this would make a new task.
 
         Returns:
-            The stored task, and whether it is new.
+            What was stored, or the task that this key made before.
 
         Raises:
             IdempotencyMismatch: the key was used with another body.
@@ -83,21 +64,11 @@ class TaskStore(Protocol):
             IdempotencyMismatch: the key was used with another body.
         """
 
-    async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
-        """Read a task, let `judge` decide on one step of it, store the step and its row of history.
+    async def change(self, task_id: str, decide: Decision, *, lease: Lease | None) -> Committed:
+        """Read a task, decide, and store the effect; nobody else changes the task in between.
 
-        Nobody else changes the task in between. `judge` must be pure and quick; what it raises undoes
-        the transaction and reaches the caller; None changes nothing.
-
-        Returns:
-            The task as it then stands, or None when there is no such task.
-        """
-
-    async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
-        """Do what `amend` does with a task that is probably still as it is known here.
-
-        That spares reading it. `judge` may be called twice: with what is known, and, when the task has moved
-        on or the first judgement was None, with what its row says.
+        What `decide` raises undoes the transaction and reaches the caller. It gets None for a task that does
+        not exist.
         """
 
     async def find(self, task_id: str, service: str | None = None) -> Task | None:
@@ -106,97 +77,175 @@ class TaskStore(Protocol):
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """A page of tasks, newest first, and whether there are more."""
 
-    async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
-        """Which of these tasks are final, in one query."""
+    async def progress(self, task_ids: Collection[str]) -> Mapping[str, Progress]:
+        """How far each of these tasks has come, in one query; what does not exist is left out."""
 
-    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
-        """How many steps each of these tasks has made, in one query; what does not exist is left out."""
-
-
-SENDING_GRACE = timedelta(seconds=2)
-"""So long after its end a task may still be in the middle of a call to Telegram."""
+    async def purge(self, now: datetime, finished_before: datetime, limit: int) -> int:
+        """Delete finished tasks and what belongs to them, old updates too; returns how many tasks went."""
 
 
-class DeadlineStore(Protocol):
-    """What is due, by the clock."""
+class JobStore(Protocol):
+    """The queue's rows. Every method is one transaction; all raise `StorageUnavailable`."""
 
-    async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """Take queued tasks whose `not_before` has come; they come back as `sending`, with this lease.
+    async def claim(
+        self,
+        queue: str,
+        at: datetime,
+        lease: Lease,
+        limit: int,
+        claimed: Callable[[Job, Task | None], Decision],
+        forgotten: datetime,
+    ) -> Sequence[tuple[Job, Task | None]]:
+        """Take jobs that are due, with the tasks that they are about.
 
-        Of each chat only the first one that is not sent yet is taken, and of the services each as many as
-        the others, as far as they have any.
+        Of an ordered lane only the first job is taken, of a wide one as many as its width leaves, of a held
+        one none; of each service as many as of the others, the urgent first. A job whose lease has run out
+        is taken as well; one that another process had is `in_doubt` from then on, and has used an attempt.
+        So is one that this very process holds and has forgotten (the answer of the database got lost when it
+        was stored); that one is in no doubt.
+
+        Args:
+            queue: of this queue alone.
+            at: the time.
+            lease: for what is taken; the epoch is the store's to set.
+            limit: at most this many.
+            claimed: decides, for each job as it was before (with its former lease), what that changes.
+            forgotten: leases of the same holder that end by then were not renewed.
         """
 
-    async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
-        """Take the first task of this chat that is not sent yet, when it is queued and due."""
+    async def claim_next(
+        self,
+        queue: str,
+        lane: str,
+        at: datetime,
+        lease: Lease,
+        claimed: Callable[[Job, Task | None], Decision],
+    ) -> tuple[Job, Task | None] | None:
+        """Take the first job of an ordered lane, when it is due and may run."""
 
-    async def waiting(self) -> Mapping[str, int]:
-        """How many tasks of each service are queued."""
+    async def claim_expired(
+        self, at: datetime, lease: Lease, limit: int
+    ) -> Sequence[tuple[Job, Task | None]]:
+        """Take jobs that are to be given up: `expires_at` is over, of a running one for `EXPIRY_GRACE`.
 
-    async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """Take tasks that are `sending` under a lease that has run out; they come back with this lease."""
-
-    async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
-        """Tasks that are `sending` under a lease of this holder that ends by `until`, the oldest first.
-
-        Without those that wait for their next try, after an unclear one.
+        A running one is taken from its holder, and is `in_doubt` from then on.
         """
 
-    async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
-        """Ids of `queued` tasks and of `asked` questions whose `expires_at` has come, oldest first.
+    async def renew(self, jobs: Sequence[Job], until: datetime) -> Collection[int]:
+        """Make the leases of these jobs longer; returns the ids of those that still are their holder's."""
 
-        Behind these come tasks that are `sending` although their `expires_at` is over since `SENDING_GRACE`.
+    async def record(self, job: Job, known: Task | None, decide: Decision, lease: Lease) -> Committed:
+        """Store a step in the middle of a job, and make its lease longer.
+
+        Args:
+            job: as its holder knows it.
+            known: the task as it was read last, which spares reading it when it has not changed since.
+            decide: what the step changes; may be called again with the row as it is.
+            lease: the job's lease from now on, and that of jobs that follow.
+
+        Returns:
+            What was stored, even when the lease was lost; it tells so.
         """
 
-    async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
-        """Questions decided before this time whose message does not show it yet."""
+    async def complete(
+        self, job: Job, known: Task | None, decide: Decision, *, lease: Lease | None, proof: bool = False
+    ) -> Committed | None:
+        """Store a job's outcome, and take the job away.
 
-    async def next_deadline(self) -> datetime | None:
-        """The earliest time at which something of the above comes due."""
+        Args:
+            job: as its holder knows it.
+            known: as for `record`.
+            decide: what the outcome changes.
+            lease: for jobs that follow and are due.
+            proof: whether the effect is stored even when the lease was lost.
 
-    async def forget(self, now: datetime, finished_before: datetime, limit: int) -> int:
-        """Delete finished tasks and what belongs to them; returns how many tasks went."""
+        Returns:
+            What was stored; None when nothing was, because the lease was lost.
+        """
+
+    async def retry(self, job: Job, known: Task | None, decide: Decision) -> Committed | None:
+        """Let a job wait for its next attempt; None, and nothing is done, when the lease was lost.
+
+        When a job of the same key waits already, this one goes away instead.
+
+        Args:
+            job: with the `run_at`, `attempts` and `in_doubt` that it shall have, and its old lease.
+            known: as for `record`.
+            decide: what that changes.
+        """
+
+    async def put(self, jobs: Sequence[Job]) -> None:
+        """Store jobs that no task or update causes, as waiting ones; a waiting one of the same key stays."""
+
+    async def hold(self, queue: str, lane: str, at: datetime, until: datetime) -> None:
+        """Let nothing of this lane run before this time.
+
+        When another lane of the queue was told to wait within `core.jobs.limits.SOON`, the whole queue waits:
+        until the earlier of the two ends.
+        """
+
+    async def holds(self, queue: str, at: datetime) -> Mapping[str, datetime]:
+        """Until when each lane of this queue is held; the empty name stands for the whole queue."""
+
+    async def break_leases(self, at: datetime) -> int:
+        """End all leases, for a process that has the database for itself; returns how many there were."""
+
+    async def next_due(self, at: datetime) -> datetime | None:
+        """The earliest time at which something can be claimed or has to be given up."""
+
+    async def waiting(self, queue: str) -> Mapping[str, int]:
+        """How many jobs of each service wait in this queue."""
 
 
 class InboxStore(Protocol):
     """Updates and what they did, each exactly once."""
 
     async def receive(
-        self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
-    ) -> Effect | None:
+        self, update_id: int, lookup: Lookup | None, decide: UpdateDecision, *, lease: Lease
+    ) -> Committed | None:
         """Store an update together with its effect, in one transaction.
 
-        `judge` gets the tasks that `lookup` finds, nobody else changes them meanwhile; it must be pure
-        and quick.
+        `decide` gets the tasks that `lookup` finds; nobody else changes them meanwhile.
 
         Returns:
-            The effect, or None when this update was received before: then nothing is done.
+            What was stored, or None when this update was received before: then nothing is done.
         """
 
     async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
         """Keep an update that cannot be read aside, with the reason; a second time does nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """A piece of formatting; offset and length in UTF-16 units.
+class ChatStore(Protocol):
+    """What Telegram has said about chats. Every method is one transaction; all raise `StorageUnavailable`."""
 
-    Source: https://core.telegram.org/bots/api#messageentity
-    """
+    async def chat_notes(self, chats: Collection[ChatId] | None) -> Sequence[ChatNote]:
+        """The notes about these chats, or about all."""
 
-    type: str
-    offset: int
-    length: int
-    url: str | None = None
-    language: str | None = None
+    async def keep_chat_unreachable(self, chat: ChatId, until: datetime, failure: Failure) -> None:
+        """Telegram cannot reach this chat."""
+
+    async def forget_chat_unreachable(self, chat: ChatId) -> None:
+        """It may be reachable again."""
+
+    async def move_chat(self, chat: ChatId, to: int) -> None:
+        """This group has become that supergroup; its jobs move to the supergroup's lane."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormattedText:
-    """At most 4,096 characters with their formatting, as Telegram takes them."""
+class HeartbeatStore(Protocol):
+    """The row that all processes of one bot share. Raises `StorageUnavailable`."""
 
-    text: str
-    entities: tuple[Entity, ...] = ()
+    async def beat(self, entry: Entry) -> tuple[Presence, Outage | None]:
+        """Read the row (None: there is none yet), let `entry` decide what it becomes, and store that.
+
+        An outage that `entry` tells is followed as by `reprompt`. All of it is one transaction, and nobody
+        else changes the row meanwhile; `entry` is pure.
+        """
+
+    async def reprompt(self, outage: Outage) -> int:
+        """Store a `reprompt` job for each question that stands in a chat; returns how many.
+
+        One whose last step was to be asked again is left out: its message asks for another tap as it stands.
+        """
 
 
 class Formatter(Protocol):
@@ -215,100 +264,10 @@ class Formatter(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Button:
-    """One of Telegram's inline buttons: it opens `url` or sends `data` back."""
-
-    text: str
-    url: str | None = None
-    data: str | None = None
-    style: Style | None = None
-
-
-Keyboard = tuple[tuple[Button, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One Telegram message of a task; a long text needs several.
-
-    Attributes:
-        reply_to: the message id that it answers, or None.
-        reply_required: whether Telegram shall refuse the message when what it answers is gone.
-        keyboard: rows of buttons under it; empty for none.
-    """
-
-    body: FormattedText
-    reply_to: int | None = None
-    reply_required: bool = True
-    keyboard: Keyboard = ()
-    silent: bool = False
-    protect: bool = False
-    preview: bool = False
-
-
-class NotReached(TelegateError):
-    """Telegram was certainly not asked (DNS, connect, TLS), or said "later" (429); try again.
-
-    Args:
-        detail: what happened.
-        retry_after: Telegram's own wait in seconds, when it named one.
-        error_code: Telegram's number, when it answered.
-        description: Telegram's words, when it answered.
-    """
-
-    code = "telegram_unavailable"
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        retry_after: float | None = None,
-        error_code: int | None = None,
-        description: str | None = None,
-    ) -> None:
-        super().__init__(detail, retry_after=retry_after)
-        self.failure = Failure(self.code, detail, error_code, description)
-
-
-class Rejected(TelegateError):
-    """Telegram said no, and would say so again.
-
-    Attributes:
-        failure: with Telegram's number and words, its code `telegram_rejected` or `recipient_unreachable`.
-    """
-
-    code = "telegram_rejected"
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.detail)
-        self.failure = failure
-
-
-class Migrated(TelegateError):
-    """Nothing was done: this group has become a supergroup, and has to be called by its new id.
-
-    Attributes:
-        chat: the supergroup's id.
-    """
-
-    code = "telegram_rejected"
-
-    def __init__(self, chat: int) -> None:
-        super().__init__("This group has become a supergroup with another id.")
-        self.chat = chat
-
-
-class Unclear(TelegateError):
-    """Bytes were written and no usable answer came: it may or may not have been done."""
-
-    code = "outcome_unknown"
-
-
 class Messenger(Protocol):
     """Telegram, as far as tasks need it.
 
-    Every method raises `NotReached`, `Rejected`, `Migrated` or `Unclear`.
+    Every method raises `NotDelivered`, `Rejected`, `Migrated` or `DeliveryUnknown`.
     """
 
     async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
@@ -327,12 +286,11 @@ class Messenger(Protocol):
         """Answer a button's press, with at most 200 characters; a press that is too old is success."""
 
 
-ANNOUNCED_FOR = 30.0
-"""Seconds for which other processes hint at every step of a task that was announced as followed."""
+class Notifier(Protocol):
+    """Carries hints between whoever changes tasks and whoever waits, in all processes.
 
-
-class Waker(Protocol):
-    """Carries hints between whoever changes tasks and whoever waits, in all processes."""
+    The row is the truth: a hint only says "look now", and losing one costs time, never an answer.
+    """
 
     @property
     def trouble(self) -> str | None:
@@ -345,28 +303,8 @@ class Waker(Protocol):
     def hint(self, task_ids: Iterable[str]) -> None:
         """Say that these tasks may have changed. Never fails, never blocks; may get lost."""
 
-    def hint_step(self, task_ids: Iterable[str]) -> None:
-        """Say that these tasks have made a step that is not their last. Otherwise as `hint`.
-
-        It reaches followers alone, and only those other processes where somebody follows the task.
-        """
-
-    def announce(self, task_ids: Iterable[str]) -> None:
-        """Tell other processes that these tasks are followed here. Never fails, never blocks; may get lost.
-
-        From shortly before they hear of it they hint at every step, for as long as `ANNOUNCED_FOR`; so it has
-        to be said again.
-        """
-
-    def subscribe(
-        self, wake: Callable[[Iterable[str]], None], wake_followers: Callable[[Iterable[str]], None]
-    ) -> None:
-        """Call these with the ids of every hint, in the serving loop.
-
-        Args:
-            wake: for hints at tasks that may be final.
-            wake_followers: for hints at other steps.
-        """
+    def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
+        """Call this with the ids of every hint, in the serving loop."""
 
     async def missed(self) -> None:
         """Return as soon as hints may have been missed, or `trouble` has begun: look at the rows now.
@@ -378,16 +316,53 @@ class Waker(Protocol):
         """Carry hints for as long as the process lives; return at once when that takes no work."""
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayIdentity:
-    """Which bot this process speaks for, and how its buttons are signed.
+class Run(Protocol):
+    """One attempt at a job, as its handler sees it.
 
     Attributes:
-        bot: the bot's numeric id, the part of the token before the colon.
-        holder: this process, in leases.
-        keys: the button keys; the last one signs.
+        job: what is to be done.
+        task: the task that it is about, as its row told last; None when its subject is no task.
     """
 
-    bot: int
-    holder: str
-    keys: Sequence[ButtonKey]
+    job: Job
+    task: Task | None
+
+    async def record(self, decide: Decision) -> Task:
+        """Store a step in the middle of the job; returns the task as it now stands.
+
+        Raises:
+            LeaseLost: somebody else has the job; what the step changes was stored all the same.
+        """
+
+    async def turn(self) -> None:
+        """Wait until the job's lane may have one more call."""
+
+    def moved(self, lane: str) -> None:
+        """The job's lane has another name from now on, in the database, too."""
+
+
+class Kind(Protocol):
+    """How one kind of job is done. One file per kind in `core.jobs.kinds`."""
+
+    @property
+    def name(self) -> str:
+        """As the job's row has it."""
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """When it is tried again."""
+
+    async def run(self, run: Run) -> Outcome:
+        """Do it once, and say what came of it."""
+
+    def claimed(self, job: Job, at: datetime) -> Decision:
+        """What taking the job changes. Pure; `job` is as it was, with the lease of whoever had it before."""
+
+    def waits(self, job: Job, why: Failure | None, at: datetime) -> Decision:
+        """What it changes that the job waits until `job.run_at`. Pure."""
+
+    def repeats(self, task: Task | None) -> bool:
+        """Whether it may be done again when nobody knows whether it was done."""
+
+    def give_up(self, job: Job, why: Failure, at: datetime) -> Decision:
+        """What becomes of its subject when the job is not tried again. Pure."""

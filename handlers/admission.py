@@ -11,9 +11,10 @@ from typing import Final, NoReturn
 from aiohttp import hdrs, web
 
 from core.model.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
-from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC, Principal
+from core.policy.policy import Principal
+from core.policy.routes import FOR_EVERY_SERVICE, PUBLIC
 from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
-from handlers.log_throttle import warn_seldom
+from handlers.log_throttle import warn_throttled
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
 """Platforms probe these in plain HTTP; they tell nothing."""
@@ -43,7 +44,7 @@ def require_tls(request: web.Request) -> None:
     """Refuse plain HTTP from anywhere but this machine; a redirect would already have leaked the token."""
     proxies = request.app[SERVICES].limits.trusted_proxies
     if request.path not in PROBED and not _is_secure(request, proxies):
-        warn_seldom(
+        warn_throttled(
             request,
             "tls_required",
             "Requests in plain HTTP are refused with 403. If a router in front of the gateway ends TLS, "
@@ -88,7 +89,7 @@ def authorize(request: web.Request) -> None:
         policy.require_endpoint(principal, endpoint)
     rate = policy.services[principal.service].rate
     if rate is not None:
-        services.allowances.take(principal.service, rate)
+        services.rates.take(principal.service, rate)
 
 
 def refuse_expectations(request: web.Request) -> None:

@@ -11,9 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from core.model.message import UNSEEN, Edit, Format, LinkButton, Message
-from core.model.question import Option, Respondents, Style, TextInput
-from core.services.messages import MessageRequest
-from core.services.questions import QuestionRequest
+from core.model.question import UNNAMED, Option, Question, Respondents, Style, TextInput
 
 TEXT_LIMIT: Final = 32_768
 INT64: Final = 2**63
@@ -146,8 +144,8 @@ class SayingBody(Body):
     ] = "report"
     metadata: Metadata = {}
 
-    def message(self, buttons: tuple[tuple[LinkButton, ...], ...] = ()) -> Message:
-        """The core's message."""
+    def saying(self, buttons: tuple[tuple[LinkButton, ...], ...] = ()) -> Message:
+        """What a person reads."""
         return Message(
             text=self.text,
             format=self.format,
@@ -168,15 +166,9 @@ class MessageBody(SayingBody):
         3600
     )
 
-    def request(self) -> MessageRequest:
-        """The core's request."""
-        return MessageRequest(
-            chat=self.chat,
-            message=self.message(_link_rows(self.buttons)),
-            topic=self.topic,
-            expires_in=self.expires_in,
-            metadata=self.metadata,
-        )
+    def message(self) -> Message:
+        """What is said."""
+        return self.saying(_link_rows(self.buttons))
 
 
 class EditBody(Body):
@@ -187,7 +179,7 @@ class EditBody(Body):
     buttons: LinkRows = []
 
     def edit(self) -> Edit:
-        """The core's edit."""
+        """What it says from now on."""
         return Edit(text=self.text, format=self.format, buttons=_link_rows(self.buttons))
 
 
@@ -242,18 +234,17 @@ class QuestionBody(SayingBody):
     on_expiry: OnExpiryBody | None = None
     expires_in: Annotated[int, Field(ge=5, le=2_592_000, description="Seconds until it is over.")] = 3600
 
-    def request(self) -> QuestionRequest:
-        """The core's request."""
-        return QuestionRequest(
-            chat=self.chat,
-            message=self.message(),
-            topic=self.topic,
+    def question(self) -> Question:
+        """What is asked."""
+        given = self.respondents
+        return Question(
+            message=self.saying(),
+            respondents=UNNAMED
+            if given is None
+            else Respondents(frozenset(given.people), frozenset(given.roles), given.anyone),
             options=tuple(Option(option.id, option.label, option.style) for option in self.options),
             input=None if self.input is None else TextInput(self.input.placeholder),
-            respondents=None if self.respondents is None else _respondents(self.respondents),
             on_expiry=None if self.on_expiry is None else self.on_expiry.choice,
-            expires_in=self.expires_in,
-            metadata=self.metadata,
         )
 
 
@@ -266,7 +257,3 @@ class EnqueueBody(Body):
 
 def _link_rows(rows: list[list[LinkButtonBody]]) -> tuple[tuple[LinkButton, ...], ...]:
     return tuple(tuple(LinkButton(button.text, button.url) for button in row) for row in rows)
-
-
-def _respondents(body: RespondentsBody) -> Respondents:
-    return Respondents(frozenset(body.people), frozenset(body.roles), body.anyone)

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from core.model.message import Chat
-from core.model.question import Answer, Person
-from core.model.task import Failure, Task
+from core.model.answer import Answer
+from core.model.chat import Chat
+from core.model.failure import Failure
+from core.model.person import Person
+from core.model.task import Task
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-22T10:00:07Z"])]
 

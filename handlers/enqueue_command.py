@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import web
 
 from core.model.errors import FieldProblem, Invalid
-from core.services import messages as telling
-from core.services import questions as asking
+from core.services.messages import SEND
+from core.services.questions import ASK
 from handlers.bodies import EnqueueBody
 from handlers.keys import PRINCIPAL, SERVICES
 from handlers.messages import answer_message
@@ -20,8 +20,8 @@ from handlers.requests import JsonBody, parse_body, read_json
 Answer = Callable[[web.Request, JsonBody], Awaitable[web.Response]]
 
 COMMANDS: Final[Mapping[str, tuple[str, Answer]]] = {
-    "message": (telling.SEND, answer_message),
-    "question": (asking.ENDPOINT, answer_question),
+    "message": (SEND, answer_message),
+    "question": (ASK, answer_question),
 }
 """The endpoint that each command stands for, and who answers it."""
 

@@ -133,7 +133,7 @@ async def follow_task(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     service = request[PRINCIPAL].service
     last_id = request.headers.get("Last-Event-ID", "")
-    async with services.desk.follow(request.match_info["id"], service) as following:
+    async with services.tasks.follow(request.match_info["id"], service) as following:
         if following.task.final and TaskEvent.of(following.task).says_as_much_as(last_id):
             # What tells an EventSource to come back no more.
             return web.Response(status=204, headers={"Cache-Control": "no-store"})

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from core.inbox.inbox import Inbox
-from core.metrics import Durations, Exposition
+from core.metrics import Exposition, Histogram
+from core.model.readiness import Readiness
 from core.model.update import Update
 from core.policy.policy import Policy, Principal
-from core.policy.rate_limit import Allowances
+from core.policy.rate_limit import ServiceRates
 from core.ports import Clock
-from core.services.messages import Telling
-from core.services.questions import Asking
-from core.services.tasks import TaskDesk
+from core.services.messages import MessageService
+from core.services.questions import QuestionService
+from core.services.tasks import TaskService
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether this process can take requests, and what each thing it needs says.
-
-    Attributes:
-        ready: whether a router should send requests here.
-        checks: `ok`, or a sentence that says what is wrong, by name.
-        waiters: HTTP requests of this process that are waiting for a task.
-    """
-
-    ready: bool
-    checks: Mapping[str, str]
-    waiters: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What the operator has set.
 
     Attributes:
@@ -81,12 +67,12 @@ class Metrics:
 
     Attributes:
         requests: how long requests took, by endpoint and status.
-        tell: all figures as text, in a format that this `Accept` header names.
+        expose: the metrics of all processes as text, in a format that this `Accept` header names.
         token: what a scraper may send instead of a service's token; None when it may not.
     """
 
-    requests: Durations
-    tell: Callable[[str], Awaitable[Exposition]]
+    requests: Histogram
+    expose: Callable[[str], Awaitable[Exposition]]
     token: bytes | None = None
 
 
@@ -97,7 +83,7 @@ class Services:
     Attributes:
         authenticate: a token's principal, at once whenever that can be; raises `Unauthenticated`.
         policy: the policy as it is now.
-        allowances: counts the requests of services that have a rate.
+        rates: counts the requests of services that have a rate.
         parse_update: what the body of a webhook call means; never raises.
         webhook_secret: what Telegram sends with every update.
         readiness: asks everything that this process needs.
@@ -106,19 +92,19 @@ class Services:
         streams: how streams of events go on.
     """
 
-    asking: Asking
-    telling: Telling
-    desk: TaskDesk
+    questions: QuestionService
+    messages: MessageService
+    tasks: TaskService
     inbox: Inbox
     authenticate: Callable[[str], Principal | Awaitable[Principal]]
     policy: Callable[[], Policy]
-    allowances: Allowances
+    rates: ServiceRates
     parse_update: Callable[[bytes], Update]
     webhook_secret: bytes
     readiness: Callable[[], Awaitable[Readiness]]
     sweep: Callable[[], Awaitable[int]]
     clock: Clock
-    limits: Limits
+    limits: RequestLimits
     about: About
     metrics: Metrics
     streams: StreamPace = StreamPace()

@@ -6,7 +6,7 @@ import hashlib
 
 from aiohttp import web
 
-from core.services import messages as telling
+from core.services.messages import DELETE, EDIT, SEND
 from handlers.bodies import EditBody, MessageBody
 from handlers.keys import SERVICES
 from handlers.requests import (
@@ -29,10 +29,18 @@ async def send_message(request: web.Request) -> web.Response:
 async def answer_message(request: web.Request, body: JsonBody) -> web.Response:
     """Send the message that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.SEND, lambda: body.fingerprint)
+    how = submission(request, preferred.wait, SEND, lambda: body.fingerprint)
     refuse_parameters(request)
-    wanted = parse_body(body, MessageBody).request()
-    return task_answer(request, await request.app[SERVICES].telling.send(wanted, how), preferred)
+    wanted = parse_body(body, MessageBody)
+    task = await request.app[SERVICES].messages.send(
+        wanted.message(),
+        how,
+        chat=wanted.chat,
+        topic=wanted.topic,
+        expires_in=wanted.expires_in,
+        metadata=wanted.metadata,
+    )
+    return task_answer(request, task, preferred)
 
 
 async def edit_message(request: web.Request) -> web.Response:
@@ -40,19 +48,19 @@ async def edit_message(request: web.Request) -> web.Response:
     message_id = request.match_info["id"]
     body = await read_json(request)
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.EDIT, lambda: _of(message_id, body.fingerprint))
+    how = submission(request, preferred.wait, EDIT, lambda: _of(message_id, body.fingerprint))
     refuse_parameters(request)
     edit = parse_body(body, EditBody).edit()
-    return task_answer(request, await request.app[SERVICES].telling.edit(message_id, edit, how), preferred)
+    return task_answer(request, await request.app[SERVICES].messages.edit(message_id, edit, how), preferred)
 
 
 async def delete_message(request: web.Request) -> web.Response:
     """Take a message away."""
     message_id = request.match_info["id"]
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, telling.DELETE, lambda: _of(message_id, ""))
+    how = submission(request, preferred.wait, DELETE, lambda: _of(message_id, ""))
     refuse_parameters(request)
-    return task_answer(request, await request.app[SERVICES].telling.delete(message_id, how), preferred)
+    return task_answer(request, await request.app[SERVICES].messages.delete(message_id, how), preferred)
 
 
 def _of(message_id: str, fingerprint: str) -> str:

@@ -13,13 +13,10 @@ from typing import Final
 
 from aiohttp import web
 
-from core.model.errors import (
-    Malformed,
-    TelegateError,
-)
+from core.model.errors import Malformed, TelegateError
 from handlers.admission import CHECKS, PROBED, endpoint_of
 from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES, UPDATE
-from handlers.problems import problem_response, status_of
+from handlers.problems import problem_of, problem_response
 
 log = logging.getLogger("telegate.http")
 
@@ -69,7 +66,7 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except TelegateError as error:
-        if status_of(error) >= web.HTTPInternalServerError.status_code:
+        if problem_of(type(error)).status >= web.HTTPInternalServerError.status_code:
             log.warning("A request could not be done: %s", error.detail, extra={"action": error.code})
         return problem_response(error, request[REQUEST_ID])
     except web.HTTPRequestTimeout:

@@ -11,11 +11,11 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC
+from core.policy.routes import FOR_EVERY_SERVICE, PUBLIC
 from handlers.admission import PROBED
 from handlers.documents import TaskDocument, TaskListDocument
 from handlers.keys import SERVICES
-from handlers.problems import STATUSES, TITLES
+from handlers.problems import PROBLEMS_BY_CODE
 from handlers.responses import json_response
 from handlers.route import ROUTE_TABLE, Answers, Route
 
@@ -43,7 +43,7 @@ _PROBLEM: Final[dict[str, Any]] = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string", "description": "The request's id, as in X-Request-Id."},
-        "code": {"type": "string", "enum": sorted(TITLES)},
+        "code": {"type": "string", "enum": sorted(PROBLEMS_BY_CODE)},
         "errors": {
             "type": "array",
             "items": {
@@ -222,7 +222,7 @@ def _responses(route: Route) -> dict[str, Any]:
     responses = _good_responses(route) if route.built else {}
     for status, codes in sorted(_codes_by_status(route).items()):
         responses[str(status)] = {
-            "description": "; ".join(f"`{code}`: {TITLES[code]}" for code in codes),
+            "description": "; ".join(f"`{code}`: {PROBLEMS_BY_CODE[code].title}" for code in codes),
             "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
         }
     return {
@@ -277,10 +277,9 @@ def _codes_by_status(route: Route) -> dict[int, list[str]]:
         codes |= dict.fromkeys(("invalid",))  # a parameter of the query that the path does not have
     if not route.built:
         codes |= dict.fromkeys(("not_built",))
-    statuses = {error.code: status for error, status in STATUSES.items()}
     grouped: dict[int, list[str]] = {}
     for code in codes:
-        grouped.setdefault(statuses[code], []).append(code)
+        grouped.setdefault(PROBLEMS_BY_CODE[code].status, []).append(code)
     return grouped
 
 

@@ -54,14 +54,14 @@ async def tell_capabilities(request: web.Request) -> web.Response:
     return json_response(document)
 
 
-async def tell_figures(request: web.Request) -> web.Response:
-    """All figures, for Prometheus."""
+async def tell_metrics(request: web.Request) -> web.Response:
+    """All metrics, for Prometheus."""
     accept = ",".join(request.headers.getall("Accept", []))
-    told = await request.app[SERVICES].metrics.tell(accept)
-    return web.Response(body=told.body, headers={"Content-Type": told.content_type})
+    exposition = await request.app[SERVICES].metrics.expose(accept)
+    return web.Response(body=exposition.body, headers={"Content-Type": exposition.content_type})
 
 
 async def sweep(request: web.Request) -> web.Response:
-    """Work off what is due, and tell how much that was."""
+    """Work off what is due; the answer says how much that was."""
     refuse_parameters(request)
     return json_response({"done": await request.app[SERVICES].sweep()})

@@ -1,11 +1,11 @@
-"""Errors as `application/problem+json` (RFC 9457): one table from error to status."""
+"""Errors as `application/problem+json` (RFC 9457): one table from error to status and title."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -14,66 +14,53 @@ from core.model.errors import Invalid, MethodNotAllowed, TelegateError, Unauthen
 from core.model.task import Task
 from handlers.documents import task_document
 
-STATUSES: Mapping[type[TelegateError], int] = {
-    errors.Malformed: 400,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.ChatForbidden: 403,
-    errors.TlsRequired: 403,
-    errors.NotFound: 404,
-    errors.MethodNotAllowed: 405,
-    errors.AlreadyFinal: 409,
-    errors.TooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.Invalid: 422,
-    errors.IdempotencyMismatch: 422,
-    errors.TelegramRejected: 422,
-    errors.RecipientUnreachable: 422,
-    errors.RateLimited: 429,
-    errors.TelegateError: 500,
-    errors.NotBuilt: 501,
-    errors.TelegramUnavailable: 503,
-    errors.StorageUnavailable: 503,
-    errors.Overloaded: 503,
-    errors.OutcomeUnknown: 504,
+
+class Problem(NamedTuple):
+    """What an error is over HTTP.
+
+    Attributes:
+        title: the same for every occurrence, for people (RFC 9457, section 3.1.3).
+    """
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[Mapping[type[TelegateError], Problem]] = {
+    errors.Malformed: Problem(400, "The request cannot be read"),
+    errors.Unauthenticated: Problem(401, "A valid token is needed"),
+    errors.Forbidden: Problem(403, "This token may not use this endpoint"),
+    errors.ChatForbidden: Problem(403, "This token may not use this chat"),
+    errors.TlsRequired: Problem(403, "HTTPS is needed"),
+    errors.NotFound: Problem(404, "There is no such thing"),
+    errors.MethodNotAllowed: Problem(405, "This path has no such method"),
+    errors.AlreadyFinal: Problem(409, "It is over"),
+    errors.TooLarge: Problem(413, "The request is too large"),
+    errors.UnsupportedMediaType: Problem(415, "The body has to be JSON"),
+    errors.Invalid: Problem(422, "Fields do not validate"),
+    errors.IdempotencyMismatch: Problem(422, "The idempotency key belongs to another body"),
+    errors.TelegramRejected: Problem(422, "Telegram refused it"),
+    errors.RecipientUnreachable: Problem(422, "Telegram cannot reach the recipient"),
+    errors.RateLimited: Problem(429, "Too many requests"),
+    errors.TelegateError: Problem(500, "The gateway made a mistake"),
+    errors.NotBuilt: Problem(501, "Not in this version"),
+    errors.TelegramUnavailable: Problem(503, "Telegram cannot be reached"),
+    errors.StorageUnavailable: Problem(503, "The database cannot be reached"),
+    errors.Overloaded: Problem(503, "The gateway is overloaded"),
+    errors.OutcomeUnknown: Problem(504, "Nobody knows whether Telegram did it"),
 }
-"""The HTTP status of each error; a class that is not here has its nearest ancestor's."""
+"""Every error that has a code of its own; any other one is its nearest ancestor's problem."""
 
-TITLES: Mapping[str, str] = {
-    "malformed": "The request cannot be read",
-    "unauthenticated": "A valid token is needed",
-    "forbidden": "This token may not use this endpoint",
-    "chat_forbidden": "This token may not use this chat",
-    "tls_required": "HTTPS is needed",
-    "not_found": "There is no such thing",
-    "method_not_allowed": "This path has no such method",
-    "already_final": "It is over",
-    "too_large": "The request is too large",
-    "unsupported_media_type": "The body has to be JSON",
-    "invalid": "Fields do not validate",
-    "idempotency_mismatch": "The idempotency key belongs to another body",
-    "telegram_rejected": "Telegram refused it",
-    "recipient_unreachable": "Telegram cannot reach the recipient",
-    "rate_limited": "Too many requests",
-    "internal": "The gateway made a mistake",
-    "not_built": "Not in this version",
-    "telegram_unavailable": "Telegram cannot be reached",
-    "storage_unavailable": "The database cannot be reached",
-    "overloaded": "The gateway is overloaded",
-    "outcome_unknown": "Nobody knows whether Telegram did it",
-}
+PROBLEMS_BY_CODE: Final[Mapping[str, Problem]] = {error.code: problem for error, problem in PROBLEMS.items()}
+"""The same table by the codes that failed tasks keep."""
 
-_STATUS_OF_CODE = {error.code: status for error, status in STATUSES.items()}
-
-_UNTIL_ANOTHER = 60
+_UNTIL_ANOTHER: Final = 60
 """Seconds after which another task is worth a try, once Telegram was away until one expired."""
 
-DOCUMENTATION = "urn:telegate:problem"
 
-
-def status_of(error: TelegateError) -> int:
-    """The HTTP status of an error, looked up by class ancestry."""
-    return next(STATUSES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUSES)
+def problem_of(error: type[TelegateError]) -> Problem:
+    """What an error is over HTTP, looked up by class ancestry."""
+    return next(PROBLEMS[ancestor] for ancestor in error.__mro__ if ancestor in PROBLEMS)
 
 
 def problem_response(error: TelegateError, request_id: str) -> web.Response:
@@ -83,7 +70,7 @@ def problem_response(error: TelegateError, request_id: str) -> web.Response:
         extra["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in error.problems]
     if error.task is not None:
         extra["task"] = task_document(error.task)
-    response = _problem(status_of(error), error.code, error.detail, request_id, extra)
+    response = _response(problem_of(type(error)), error.code, error.detail, request_id, extra)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, MethodNotAllowed):
@@ -98,25 +85,27 @@ def failed_task_response(task: Task, request_id: str) -> web.Response:
     if task.error is None:
         raise TypeError(f"Task {task.id} is {task.state} without an error.")
     extra = {"task": task_document(task)}
-    status = _STATUS_OF_CODE[task.error.code]
-    response = _problem(status, task.error.code, task.error.detail, request_id, extra)
-    if status == web.HTTPServiceUnavailable.status_code:
+    problem = PROBLEMS_BY_CODE[task.error.code]
+    response = _response(problem, task.error.code, task.error.detail, request_id, extra)
+    if problem.status == web.HTTPServiceUnavailable.status_code:
         response.headers["Retry-After"] = str(_UNTIL_ANOTHER)
     return response
 
 
-def _problem(status: int, code: str, detail: str, request_id: str, extra: Mapping[str, Any]) -> web.Response:
+def _response(
+    problem: Problem, code: str, detail: str, request_id: str, extra: Mapping[str, Any]
+) -> web.Response:
     document = {
-        "type": f"{DOCUMENTATION}:{code}",
-        "title": TITLES[code],
-        "status": status,
+        "type": f"urn:telegate:problem:{code}",
+        "title": problem.title,
+        "status": problem.status,
         "detail": detail,
         "instance": request_id,
         "code": code,
         **extra,
     }
     body = (json.dumps(document, ensure_ascii=False) + "\n").encode()
-    return web.Response(status=status, body=body, content_type="application/problem+json")
+    return web.Response(status=problem.status, body=body, content_type="application/problem+json")
 
 
 def _challenge(error: Unauthenticated) -> str:

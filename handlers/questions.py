@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from core.services import questions as asking
+from core.services.questions import ASK
 from handlers.bodies import QuestionBody
 from handlers.keys import SERVICES
 from handlers.requests import (
@@ -27,7 +27,15 @@ async def ask_question(request: web.Request) -> web.Response:
 async def answer_question(request: web.Request, body: JsonBody) -> web.Response:
     """Ask the question that this body asks for."""
     preferred = preference(request, DEFAULT_WAIT)
-    how = submission(request, preferred.wait, asking.ENDPOINT, lambda: body.fingerprint)
+    how = submission(request, preferred.wait, ASK, lambda: body.fingerprint)
     refuse_parameters(request)
-    wanted = parse_body(body, QuestionBody).request()
-    return task_answer(request, await request.app[SERVICES].asking.ask(wanted, how), preferred)
+    wanted = parse_body(body, QuestionBody)
+    task = await request.app[SERVICES].questions.ask(
+        wanted.question(),
+        how,
+        chat=wanted.chat,
+        topic=wanted.topic,
+        expires_in=wanted.expires_in,
+        metadata=wanted.metadata,
+    )
+    return task_answer(request, task, preferred)

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from core.model.errors import FieldProblem, Invalid, Malformed, TooLarge, UnsupportedMediaType
-from core.ports import Idempotency
+from core.model.lookup import Idempotency
 from core.services.tasks import Submission
 from handlers.bodies import Body
 from handlers.keys import PRINCIPAL, SERVICES

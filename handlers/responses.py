@@ -9,7 +9,8 @@ from typing import Any
 from aiohttp import web
 from pydantic_core import to_json
 
-from core.model.task import Task, TaskState
+from core.model.task import Task
+from core.model.transition import TaskState
 from handlers.documents import task_document
 from handlers.keys import REQUEST_ID, SERVICES
 from handlers.problems import failed_task_response

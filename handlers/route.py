@@ -33,7 +33,7 @@ class Route:
 
     Attributes:
         endpoint: method and path, exactly as permissions.yaml and the API reference write it.
-        handler: who answers; the sender of `501` for what this version does not have.
+        handler: who answers; `refuse_not_built` for what this version does not have.
         summary: one line for the description.
         body: the model of the request's body, or None when it has none.
         codes: problem codes beyond those that every route has.

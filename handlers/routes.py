@@ -1,4 +1,4 @@
-"""The route table: every path of the contract."""
+"""The route table: every route of the contract, those too that this version does not serve."""
 
 from __future__ import annotations
 
@@ -79,6 +79,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         codes=("not_found",),
         tag="tasks",
     ),
+    Route(
+        "GET /v1/tasks/{id}/history", refuse_not_built, "List every step that a task has made", tag="tasks"
+    ),
+    Route("POST /v1/tasks/{id}/consume", refuse_not_built, "Use an answer up, once", tag="tasks"),
+    Route("DELETE /v1/tasks", refuse_not_built, "Take back the question that a key made", tag="tasks"),
+    Route("GET /v1/audit", refuse_not_built, "List decisions over all services"),
     Route("POST /v1/telegram/{method}", refuse_not_built, "Call any Bot API method", tag="telegram"),
     Route("GET /v1/files/{file_id}", refuse_not_built, "Fetch a file that a person sent", tag="telegram"),
     Route("GET /v1/chats", refuse_not_built, "List known chats", tag="telegram"),
@@ -86,7 +92,21 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET /v1/commands/events", refuse_not_built, "Follow commands as server-sent events", tag="commands"
     ),
+    Route("POST /v1/commands/{id}/take", refuse_not_built, "Take a command on, once", tag="commands"),
     Route("POST /v1/commands/{id}/replies", refuse_not_built, "Reply to a command", tag="commands"),
+    Route("GET /v1/deliveries", refuse_not_built, "List deliveries", tag="deliveries"),
+    Route(
+        "GET /v1/deliveries/{id}", refuse_not_built, "Look at a delivery and its attempts", tag="deliveries"
+    ),
+    Route("POST /v1/deliveries/{id}/redeliver", refuse_not_built, "Send a delivery again", tag="deliveries"),
+    Route("POST /v1/deliveries/test", refuse_not_built, "Send a ping", tag="deliveries"),
+    Route("POST /mcp", refuse_not_built, "The same for agents: Model Context Protocol", tag="agents"),
+    Route(
+        "POST /v1/hooks/claude-code",
+        refuse_not_built,
+        "Ask what a coding agent wants permission for",
+        tag="agents",
+    ),
     Route("POST /v1/sweep", operations.sweep, "Work off what is due"),
     Route("GET /v1/me", operations.tell_principal, "This service and what it may do"),
     Route("GET /v1/capabilities", operations.tell_capabilities, "What this gateway can do"),
@@ -109,7 +129,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET /healthz", operations.tell_health, "Whether the process is alive"),
     Route("GET /readyz", operations.tell_readiness, "Whether the process can take requests"),
-    Route("GET /metrics", operations.tell_figures, "Figures for Prometheus", Answers.TEXT),
+    Route("GET /metrics", operations.tell_metrics, "Metrics for Prometheus", Answers.TEXT),
     Route("GET /openapi.json", openapi.tell_description, "This description"),
     Route("GET /docs", refuse_not_built, "A page to try the API"),
     Route("GET /.well-known/telegate.json", refuse_not_built, "The gateway's public keys"),

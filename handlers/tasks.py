@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from core.model.errors import FieldProblem, Invalid
-from core.model.task import Task, TaskKind, TaskState
-from core.ports import TaskFilter
+from core.model.lookup import TaskFilter
+from core.model.task import Task, TaskKind
+from core.model.transition import TaskState
 from handlers.documents import task_document
 from handlers.keys import PRINCIPAL, SERVICES
 from handlers.requests import preference, refuse_parameters, unknown_parameters
@@ -36,14 +37,14 @@ async def get_task(request: web.Request) -> web.Response:
     preferred = preference(request, 0.0)
     refuse_parameters(request)
     service = request[PRINCIPAL].service
-    task = await request.app[SERVICES].desk.look(request.match_info["id"], service, preferred.wait)
+    task = await request.app[SERVICES].tasks.look(request.match_info["id"], service, preferred.wait)
     return applied(json_response(task_document(task)), preferred)
 
 
 async def list_tasks(request: web.Request) -> web.Response:
     """This service's tasks, newest first."""
     wanted = _filter(request)
-    tasks, more = await request.app[SERVICES].desk.page(wanted)
+    tasks, more = await request.app[SERVICES].tasks.page(wanted)
     cursor = tasks[-1].id if more else None
     return json_response({"items": [task_document(task) for task in tasks], "next": cursor})
 
@@ -57,7 +58,7 @@ async def cancel_task(request: web.Request) -> web.Response:
     def allowed(task: Task) -> None:
         services.policy().require_chat(principal, CANCEL, task.chat.id)
 
-    task = await services.desk.cancel(request.match_info["id"], principal, allowed)
+    task = await services.tasks.cancel(request.match_info["id"], principal, allowed)
     return json_response(task_document(task))
 
 

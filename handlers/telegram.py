@@ -10,7 +10,7 @@ from aiohttp import web
 from core.model.errors import Unauthenticated
 from core.model.update import sender_of
 from handlers.keys import SERVICES, UPDATE
-from handlers.log_throttle import warn_seldom
+from handlers.log_throttle import warn_throttled
 from handlers.requests import read_bytes
 
 UPDATE_LIMIT: Final = 1024 * 1024
@@ -27,7 +27,7 @@ async def receive_update(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     given = [value.encode("utf-8", "surrogateescape") for value in request.headers.getall(SECRET_HEADER, [])]
     if len(given) != 1 or not hmac.compare_digest(given[0], services.webhook_secret):
-        warn_seldom(
+        warn_throttled(
             request,
             "webhook_secret_refused",
             "A request to the webhook had no secret or a wrong one. If Telegram sent it, the secret has "

@@ -16,7 +16,7 @@ settings.load_profile("busy machine")
 
 _SLOWEST_FIRST: Final = (
     "nemesis/",
-    "unit/core/test_state_machine.py",
+    "unit/jobs/test_state_machine.py",
     "acceptance/",
     "browser/",
     "docs/",

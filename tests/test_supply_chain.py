@@ -28,7 +28,7 @@ def locked(dependencies: list[dict[str, Any]]) -> set[str]:
     return {dependency["name"] for dependency in dependencies}
 
 
-def test_t24_every_file_of_every_package_is_locked_by_its_hash() -> None:
+def test_every_file_of_every_package_is_locked_by_its_hash() -> None:
     assert len(OUTSIDERS) > len(PROJECT["project"]["dependencies"])
     for package in OUTSIDERS:
         assert package["source"] == REGISTRY, package["name"]
@@ -39,7 +39,7 @@ def test_t24_every_file_of_every_package_is_locked_by_its_hash() -> None:
             assert file["url"].startswith("https://files.pythonhosted.org/"), file["url"]
 
 
-def test_t24_the_lock_is_about_this_project_and_nothing_else_is_in_it() -> None:
+def test_the_lock_is_about_this_project_and_nothing_else_is_in_it() -> None:
     assert locked(OWN["dependencies"]) == names(PROJECT["project"]["dependencies"])
     assert locked(OWN["dev-dependencies"]["dev"]) == names(PROJECT["dependency-groups"]["dev"])
     reached = {OWN["name"]}
@@ -52,7 +52,7 @@ def test_t24_the_lock_is_about_this_project_and_nothing_else_is_in_it() -> None:
     assert reached == set(PACKAGES)
 
 
-def test_t24_all_tests_are_run_behind_the_lock_and_the_audit() -> None:
+def test_all_tests_are_run_behind_the_lock_and_the_audit() -> None:
     # What make would do, and in which order; with -n it does nothing.
     done = subprocess.run(
         ["make", "-n", "test"],
@@ -68,12 +68,12 @@ def test_t24_all_tests_are_run_behind_the_lock_and_the_audit() -> None:
     assert at == sorted(at)
 
 
-def test_t24_the_environment_is_built_from_the_lock_alone() -> None:
+def test_the_environment_is_built_from_the_lock_alone() -> None:
     recipe = (HOUSE / "Makefile").read_text(encoding="utf-8")
     builds = re.findall(r"uv sync .*", recipe)
     assert builds
     assert all("--frozen" in build for build in builds)
 
 
-def test_t24_ci_runs_what_developers_run() -> None:
+def test_ci_runs_what_developers_run() -> None:
     assert (HOUSE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == "exec make test"

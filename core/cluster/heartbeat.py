@@ -1,4 +1,4 @@
-"""Attending: who is here to take updates, when nobody was, and who does what one does for all."""
+"""The heartbeat: every process says again and again that it can take updates, in one row that all share."""
 
 from __future__ import annotations
 
@@ -8,243 +8,162 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final
 
+from core.cluster.leader import CLOCK_PUT_BACK, Leadership, leader_after
+from core.cluster.outage import Outages, outage_between
+from core.incident import Incident
+from core.model.cluster import Entry, Finding, Outage, Presence
 from core.model.errors import StorageUnavailable
-from core.model.task import Lease
+from core.model.retry import RetryPolicy
 from core.model.update import Update
-from core.services.factory import Drafter
+from core.ports import Clock, HeartbeatStore
 
-log = logging.getLogger("telegate.attending")
+log = logging.getLogger("telegate.cluster")
 
-OUTAGE = timedelta(seconds=120)
-"""A longer time without anybody to take updates may have cost presses: Telegram keeps one for 150 s."""
+INTERVAL: Final = 20.0
+"""Seconds between two heartbeats of a process."""
 
-BEAT = 20.0
-"""Seconds between two signs of life of a process."""
+RETRY: Final = RetryPolicy(first=3.0, longest=3.0)
+"""When a heartbeat that the database did not take is repeated."""
 
-BEAT_AGAIN = 3.0
-"""Seconds until the next try when the database could not be told."""
-
-LAST_SIGN = 1.0
+LAST_BEAT: Final = 1.0
 """Seconds that a process which ends waits for the database."""
 
-DUTY = timedelta(seconds=50)
-"""How long a process is on duty without a sign of life: two may get lost."""
-
-_FRESH = timedelta(seconds=15)
-_CLOCK_PUT_BACK = timedelta(hours=1)
-"""What lies further ahead than this was written by a clock that has been put right since."""
+FRESH: Final = timedelta(seconds=15)
+"""A younger `served_at` stands as it is: with many processes, not every heartbeat has to be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
-    """A time in which nobody could take updates, so that button presses may have been lost."""
-
-    began: datetime
-    ended: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the process on duty found out for all: `ok`, or a sentence that says what is wrong.
+class Beat:
+    """One heartbeat, and what it makes of the row. Its methods are pure.
 
     Attributes:
-        telegram: about Telegram.
-        webhook: about the webhook.
-    """
-
-    telegram: str
-    webhook: str
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """What all processes of one bot know together; one row.
-
-    Attributes:
-        served_at: when one of them could last take updates.
-        received_at: when Telegram last brought an update; None when it never did.
-        duty: which of them looks after what one does for all, and until when.
-        finding: what that one has found out.
-    """
-
-    served_at: datetime
-    received_at: datetime | None = None
-    duty: Lease | None = None
-    finding: Finding | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """A process's sign of life.
-
-    Attributes:
-        lease: the process, and for how long it would be on duty.
-        received_at: when it last received an update.
-        finding: what it has found out, when it believes that it is on duty.
+        at: the time.
+        holder: the process.
+        received_at: when that last received an update; None when it never did.
+        finding: what it has found out for all; counts only when it leads.
     """
 
     at: datetime
-    lease: Lease
+    holder: str
     received_at: datetime | None = None
     finding: Finding | None = None
 
-    def entered(self, before: Presence | None) -> tuple[Presence, Outage | None]:
-        """The row after this sign, and the outage that it ends, if it ends one.
+    def update(self, before: Presence | None) -> tuple[Presence, Outage | None]:
+        """The row after this heartbeat, and the outage that it ends, if it ends one.
 
-        Whoever is the first to come back takes the duty, since no duty lasts as long as an outage.
+        Whoever is the first to come back leads, since no leader's lease lasts as long as an outage.
         """
-        if before is None:
-            return Presence(self.at, self.received_at, self.lease, self.finding), None
+        before = before or Presence(self.at)
         gap = self.at - before.served_at
-        outage = Outage(before.served_at, self.at) if gap > OUTAGE else None
-        # A row that says nothing new is not written: with many processes, one sign in a while is enough.
-        served_at = self.at if gap >= _FRESH or gap < -_CLOCK_PUT_BACK else before.served_at
-        on_duty = self._may_have(before.duty)
-        finding = self.finding if on_duty and self.finding is not None else before.finding
+        served_at = self.at if gap >= FRESH or gap < -CLOCK_PUT_BACK else before.served_at
+        leader = leader_after(before.leader, self.holder, self.at)
+        finding = self.finding if leader.holder == self.holder else None
         received_at = _latest(before.received_at, self.received_at)
-        return Presence(served_at, received_at, self.lease if on_duty else before.duty, finding), outage
+        after = Presence(served_at, received_at, leader, finding or before.finding)
+        return after, outage_between(before.served_at, self.at)
 
-    def left(self, before: Presence | None) -> tuple[Presence, Outage | None]:
-        """The row after this process has gone: somebody else may be on duty at once."""
-        after, outage = self.entered(before)
-        mine = after.duty is not None and after.duty.holder == self.lease.holder
-        return replace(
-            after, served_at=max(after.served_at, self.at), duty=None if mine else after.duty
-        ), outage
-
-    def _may_have(self, duty: Lease | None) -> bool:
-        if duty is None or duty.holder == self.lease.holder:
-            return True
-        return duty.until <= self.at or duty.until - self.at > _CLOCK_PUT_BACK
+    def leave(self, before: Presence | None) -> tuple[Presence, Outage | None]:
+        """The row after the last heartbeat of a process: another one may lead at once."""
+        after, outage = self.update(before)
+        leads = after.leader is not None and after.leader.holder == self.holder
+        served_at = max(after.served_at, self.at)
+        return replace(after, served_at=served_at, leader=None if leads else after.leader), outage
 
 
-Entry = Callable[[Presence | None], tuple[Presence, Outage | None]]
-
-
-class PresenceStore(Protocol):
-    """The row of presence. Raises `StorageUnavailable`."""
-
-    async def attend(self, entry: Entry) -> tuple[Presence, Outage | None]:
-        """Read the row (None: there is none yet), let `entry` decide what it becomes, and store that.
-
-        An outage that `entry` tells disarms the open questions (`RearmingStore.disarm`). All of it is one
-        transaction, and nobody else changes the row meanwhile; `entry` must be pure.
-        """
-
-
-@dataclass(slots=True)
-class Attending:
-    """Says again and again that this process can take updates, and learns what the others say.
+@dataclass(slots=True, kw_only=True)
+class Heartbeat:
+    """Says that this process can take updates, and learns what the other processes say.
 
     Attributes:
-        is_serving: whether updates are taken; not while the process is shutting down.
-        on_outage: told when an outage has ended.
-        finding: what this process has found out for all; told to the others while it is on duty.
+        leadership: is told who leads.
+        outages: is told of an outage that a heartbeat has ended.
+        is_serving: whether updates are taken; False once the process is shutting down.
     """
 
-    store: PresenceStore
-    drafter: Drafter
-    is_serving: Callable[[], bool] = lambda: True
-    on_outage: Callable[[], None] = lambda: None
-    finding: Finding | None = None
+    store: HeartbeatStore
+    clock: Clock
+    leadership: Leadership
+    outages: Outages
+    is_serving: bool = True
     _received_at: datetime | None = None
+    _finding: Finding | None = None
     _presence: Presence | None = None
-    _alarm: asyncio.Event = field(default_factory=asyncio.Event)
-    _entered: asyncio.Event = field(default_factory=asyncio.Event)
-    _failing: bool = False
-
-    @property
-    def on_duty(self) -> bool:
-        """Whether this process looks after what one process does for all, as far as it knows.
-
-        While the database is away nobody can take over, so whoever had the duty keeps it.
-        """
-        duty = None if self._presence is None else self._presence.duty
-        return duty is not None and duty.holder == self.drafter.identity.holder
+    _early: asyncio.Event = field(default_factory=asyncio.Event)
+    _incident: Incident = field(default_factory=lambda: Incident(log))
 
     @property
     def received_at(self) -> datetime | None:
         """When Telegram last brought an update, to whichever process."""
-        told = None if self._presence is None else self._presence.received_at
-        return _latest(told, self._received_at)
+        return _latest(self._received_at, None if self._presence is None else self._presence.received_at)
 
     @property
-    def told(self) -> Finding | None:
-        """What the process on duty has found out, as the row tells it."""
+    def finding(self) -> Finding | None:
+        """What the leader has found out for all; None before it has."""
+        if self.leadership.is_leader:
+            return self._finding
         return None if self._presence is None else self._presence.finding
 
-    def noticing(self, parse: Callable[[bytes], Update]) -> Callable[[bytes], Update]:
-        """The same parser of updates, but each one that comes is noticed."""
+    def report(self, finding: Finding) -> None:
+        """This process, which leads, has found something out: the others are told at once if it is new."""
+        if finding != self._finding:
+            self._finding = finding
+            self._early.set()
 
-        def parse_noticed(raw: bytes) -> Update:
-            self._received_at = self.drafter.clock.now()
+    def observed(self, parse: Callable[[bytes], Update]) -> Callable[[bytes], Update]:
+        """The same parser of updates, but it is noted when one comes."""
+
+        def parse_observed(raw: bytes) -> Update:
+            self._received_at = self.clock.now()
             return parse(raw)
 
-        return parse_noticed
-
-    async def until_on_duty(self) -> None:
-        """Return as soon as this process is on duty."""
-        while not self.on_duty:
-            self._entered.clear()
-            await self._entered.wait()
-
-    def hurry(self) -> None:
-        """Give the next sign at once: there is something to tell."""
-        self._alarm.set()
+        return parse_observed
 
     async def run(self) -> None:
-        """Give signs for as long as the process lives."""
+        """Send heartbeats for as long as the process lives."""
+        failures = 0
         while True:
-            self._alarm.clear()
-            well = await self.attend() if self.is_serving() else True
+            self._early.clear()
+            failures = 0 if not self.is_serving or await self.beat() else failures + 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT if well else BEAT_AGAIN):
-                    await self._alarm.wait()
+                async with asyncio.timeout(RETRY.delay(failures) if failures else INTERVAL):
+                    await self._early.wait()
 
-    async def attend(self) -> bool:
-        """Give one sign; returns whether the database took it."""
-        outage = await self._enter(self._sign().entered)
-        if outage is not None:
-            log.warning(
-                "Nobody could take updates from %s to %s. Telegram keeps a tap for 150 seconds only, so "
-                "open questions now ask for another one.",
-                *(f"{at:%Y-%m-%d %H:%M:%S} UTC" for at in (outage.began, outage.ended)),
-                extra={"action": "outage", "seconds": (outage.ended - outage.began).total_seconds()},
-            )
-            self.on_outage()
-        return not self._failing
+    async def beat(self) -> bool:
+        """Send one heartbeat; returns whether the database took it."""
+        return await self._send(self._beat().update)
 
     async def leave(self) -> None:
-        """Give the last sign: this process takes no more updates, and somebody else may have its duty.
+        """Send the last heartbeat: this process takes no more updates, and another one may lead.
 
         A database that is slow to answer does not keep the process from ending.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SIGN):
-                await self._enter(self._sign().left)
+            async with asyncio.timeout(LAST_BEAT):
+                await self._send(self._beat().leave)
 
-    async def _enter(self, entry: Entry) -> Outage | None:
+    def _beat(self) -> Beat:
+        finding = self._finding if self.leadership.is_leader else None
+        return Beat(self.clock.now(), self.leadership.holder, self._received_at, finding)
+
+    async def _send(self, entry: Entry) -> bool:
         try:
-            self._presence, outage = await self.store.attend(entry)
+            self._presence, outage = await self.store.beat(entry)
         except StorageUnavailable as error:
-            if not self._failing:
-                log.warning(
-                    "The database could not be told that this process takes updates: %s",
-                    error.detail,
-                    extra={"action": "attend_failed"},
-                )
-            self._failing = True
-            return None
-        self._failing = False
-        self._entered.set()
-        return outage
-
-    def _sign(self) -> Sign:
-        now = self.drafter.clock.now()
-        lease = Lease(self.drafter.identity.holder, now + DUTY)
-        return Sign(now, lease, self._received_at, self.finding if self.on_duty else None)
+            self._incident.begin(
+                "The database could not be told that this process takes updates: %s",
+                error.detail,
+                action="attend_failed",
+            )
+            return False
+        self._incident.end(
+            "The database is told again that this process takes updates.", action="attend_well"
+        )
+        self.leadership.learn(self._presence.leader)
+        if outage is not None:
+            self.outages.ended(outage)
+        return True
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

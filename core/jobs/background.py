@@ -1,4 +1,4 @@
-"""Errands: pieces of work that go on by themselves, each in an asyncio.Task of its own."""
+"""Background tasks: work that goes on by itself, each piece in an asyncio.Task of its own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from core.model.errors import StorageUnavailable, TelegateError
 
 T = TypeVar("T")
 
-log = logging.getLogger("telegate.sending")
+log = logging.getLogger("telegate.jobs")
 
 current_task: ContextVar[str | None] = ContextVar("task", default=None)
-"""The id of the task that is worked at, for log lines; an errand sets it once, for itself alone."""
+"""The id of the task that is being worked on, for log lines; a background task sets it for itself alone."""
 
 
 @dataclass(slots=True)
-class Errands:
-    """What is going on, so that it can end when the process does.
+class BackgroundTasks:
+    """What is running, so that it can end when the process does.
 
     Attributes:
         stopping: whether nothing new is to be begun.
@@ -32,23 +32,24 @@ class Errands:
 
     @property
     def running(self) -> Collection[asyncio.Task[None]]:
-        """What is going on."""
+        """What is running now."""
         return frozenset(self._running)
 
-    def run(self, work: Coroutine[object, object, None]) -> None:
-        """Begin a piece of work. What goes wrong in it is logged: nobody else would be told."""
+    def start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Start a piece of work. What goes wrong in it is logged: nobody else would be told."""
         running = asyncio.create_task(_logged(work))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         # What is cancelled before its first step would otherwise never be awaited.
         running.add_done_callback(lambda _done: work.close())
+        return running
 
     async def stop(self, grace: float) -> None:
-        """Let what is going on end for at most `grace` seconds; then let go of it."""
+        """Let what is running end for at most `grace` seconds, then cancel it."""
         self.stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        # What ends may begin something else: an answer's question is closed, for example.
+        # What ends may start something else: an answer's question is finalized, for example.
         while self._running and loop.time() < deadline:
             await asyncio.wait(set(self._running), timeout=deadline - loop.time())
         late = set(self._running)
@@ -57,24 +58,30 @@ class Errands:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-async def to_its_end(work: Coroutine[object, object, T]) -> T:
-    """Await a piece of work that goes on to its end even when nobody waits for it any more."""
+async def run_to_completion(work: Coroutine[object, object, T]) -> T:
+    """Await a piece of work that goes on to its end even when its caller is cancelled."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        running.add_done_callback(_tell_nobody)
+        running.add_done_callback(_log_abandoned)
         raise
 
 
-def _tell_nobody(done: asyncio.Task[T]) -> None:
-    """Whoever wanted it has gone, and can repeat it: that it failed is worth a line."""
+def _log_abandoned(done: asyncio.Task[T]) -> None:
+    """The caller has gone, and can repeat the request: a failure is worth a line."""
     error = None if done.cancelled() else done.exception()
     if isinstance(error, TelegateError):
-        log.warning("What nobody waits for any more failed: %s", error.detail, extra={"action": error.code})
+        log.warning(
+            "Background work failed after the caller disconnected: %s",
+            error.detail,
+            extra={"action": error.code},
+        )
     elif error is not None:
         log.error(
-            "What nobody waits for any more failed because of a bug.", exc_info=error, extra={"action": "bug"}
+            "Unhandled exception in background work after the caller disconnected.",
+            exc_info=error,
+            extra={"action": "bug"},
         )
 
 
@@ -83,11 +90,11 @@ async def _logged(work: Coroutine[object, object, None]) -> None:
         await work
     except StorageUnavailable as error:
         log.warning(
-            "Something could not be done because the database is away; it is taken up again: %s",
+            "Background work stopped because the database is unavailable; it will be resumed: %s",
             error.detail,
             extra={"action": "store_failed"},
         )
     except TelegateError as error:
-        log.warning("A call to Telegram did not succeed: %s", error.detail, extra={"action": error.code})
+        log.warning("A call to Telegram failed: %s", error.detail, extra={"action": error.code})
     except Exception:
-        log.exception("Sending a task failed because of a bug.", extra={"action": "bug"})
+        log.exception("Unhandled exception in background work.", extra={"action": "bug"})

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from core.model.failure import Failure
+
 if TYPE_CHECKING:
     from core.model.task import Task
 
@@ -217,3 +219,62 @@ class OutcomeUnknown(TelegateError):
     """The request was written to Telegram and no answer came: it may or may not have been done."""
 
     code = "outcome_unknown"
+
+
+class NotDelivered(TelegramUnavailable):
+    """Telegram was certainly not asked (DNS, connect, TLS), or said "later" (429); try again.
+
+    Args:
+        detail: what happened.
+        retry_after: Telegram's own wait in seconds, when it named one.
+        error_code: Telegram's number, when it answered.
+        description: Telegram's words, when it answered.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        error_code: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.failure = Failure(self.code, detail, error_code, description)
+
+
+class Rejected(TelegramRejected):
+    """Telegram said no, and would say so again.
+
+    Attributes:
+        failure: with Telegram's number and words, its code `telegram_rejected` or `recipient_unreachable`.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class Migrated(TelegramRejected):
+    """Nothing was done: this group has become a supergroup, and has to be called by its new id.
+
+    Attributes:
+        chat: the supergroup's id.
+    """
+
+    def __init__(self, chat: int) -> None:
+        super().__init__("This group has become a supergroup with another id.")
+        self.chat = chat
+
+
+class DeliveryUnknown(OutcomeUnknown):
+    """Bytes were written and no usable answer came: it may or may not have been done."""
+
+    @property
+    def failure(self) -> Failure:
+        """The same, as a task keeps it."""
+        return Failure(self.code, self.detail)
+
+
+class LeaseLost(Exception):
+    """Another process has the job now; whoever had it stops working on it."""

@@ -1,4 +1,4 @@
-"""Messages: what is said, where it goes, and what may be done to it afterwards."""
+"""Messages: what is said, and what may be done to it afterwards."""
 
 from __future__ import annotations
 
@@ -21,26 +21,6 @@ class Format(StrEnum):
     PLAIN = "plain"
     MARKDOWN = "markdown"
     HTML = "html"
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """Where a message goes.
-
-    Attributes:
-        id: Telegram's numeric chat id, or `@name` of a public channel.
-        alias: its name in permissions.yaml, when it has one.
-        topic: a forum topic's id (Telegram's `message_thread_id`), or None.
-    """
-
-    id: int | str
-    alias: str | None = None
-    topic: int | None = None
-
-    @property
-    def is_private(self) -> bool:
-        """Whether this is one person's chat with the bot (Telegram gives persons positive ids)."""
-        return isinstance(self.id, int) and self.id > 0
 
 
 @dataclass(frozen=True, slots=True)

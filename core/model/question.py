@@ -1,4 +1,4 @@
-"""Questions: what is asked, who may answer, and what an answer is."""
+"""Questions: what is asked, and who may answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from core.model.answer import Answer
 from core.model.message import Message
+from core.model.person import Person
 
 
 class Style(StrEnum):
@@ -58,31 +61,8 @@ class Respondents:
         return self.anyone or person in self.people or bool(self.roles & roles_of(person))
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A Telegram user, as Telegram describes him or her.
-
-    Attributes:
-        id: the numeric user id: the only thing that carries authority.
-        name: first and last name, for people to read.
-    """
-
-    id: int
-    name: str
-    username: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one person said to a question; `by` is None when nobody did and `on_expiry` counts."""
-
-    at: datetime
-    by: Person | None = None
-    choice: str | None = None
-    label: str | None = None
-    text: str | None = None
-    value: str | None = None
-    reason: str | None = None
+UNNAMED: Final = Respondents()
+"""The service has not said who may answer; this very object, and not any that equals it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +77,7 @@ class Question:
     """
 
     message: Message
-    respondents: Respondents
+    respondents: Respondents = UNNAMED
     options: tuple[Option, ...] = ()
     input: TextInput | None = None
     on_expiry: str | None = None

@@ -1,4 +1,4 @@
-"""Tasks: what a service asks the bot to perform, and the states such a task goes through."""
+"""Tasks: what a service asks the bot to perform, and each step that a task can make."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final
+from typing import NamedTuple
 
-from core.model.errors import OutcomeUnknown
-from core.model.message import Chat, Deletion, Edit, Message
-from core.model.question import Answer, Question
+from core.model.answer import Answer
+from core.model.chat import Chat
+from core.model.failure import Failure
+from core.model.frozen import changed
+from core.model.message import Deletion, Edit, Message
+from core.model.question import Question
+from core.model.transition import FINAL_STATES, TRANSITIONS, Step, TaskState
 
 
 class TaskKind(StrEnum):
@@ -25,52 +28,6 @@ class TaskKind(StrEnum):
     CALL = "call"
 
 
-class TaskState(StrEnum):
-    """How far it has come. The graph is `SUCCESSORS`, drawn in docs/explanation/architecture.md."""
-
-    QUEUED = "queued"
-    SENDING = "sending"
-    SENT = "sent"
-    ASKED = "asked"
-    ANSWERED = "answered"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-_S = TaskState
-
-SUCCESSORS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
-    {
-        # A try that was given up for lost may have been delivered after all, and a press proves it.
-        _S.QUEUED: frozenset({_S.SENDING, _S.SENT, _S.ASKED, _S.ANSWERED, _S.CANCELLED, _S.FAILED}),
-        # A press can come before the sender has stored `asked`.
-        _S.SENDING: frozenset(
-            {_S.QUEUED, _S.SENT, _S.ASKED, _S.ANSWERED, _S.EXPIRED, _S.CANCELLED, _S.FAILED, _S.UNKNOWN}
-        ),
-        _S.ASKED: frozenset({_S.ANSWERED, _S.EXPIRED, _S.CANCELLED}),
-        _S.UNKNOWN: frozenset({_S.SENT, _S.ASKED, _S.ANSWERED}),
-        _S.SENT: frozenset(),
-        _S.ANSWERED: frozenset(),
-        _S.EXPIRED: frozenset(),
-        _S.CANCELLED: frozenset(),
-        _S.FAILED: frozenset(),
-    }
-)
-
-FINAL_STATES = frozenset(
-    {_S.SENT, _S.ANSWERED, _S.EXPIRED, _S.CANCELLED, _S.FAILED, _S.UNKNOWN},
-)
-"""`unknown` is final for whoever waits, and alone may still be corrected by later evidence."""
-
-DECIDED_STATES = frozenset({_S.ANSWERED, _S.EXPIRED, _S.CANCELLED})
-"""The states in which a question's message tells its outcome and has no buttons."""
-
-OPEN_QUESTION_STATES = frozenset({_S.QUEUED, _S.SENDING, _S.ASKED, _S.UNKNOWN})
-"""The states in which an answer to a question counts."""
-
-
 class IllegalTransition(Exception):
     """A task was told to do what its state does not allow; the row has moved on meanwhile."""
 
@@ -82,33 +39,11 @@ class IllegalTransition(Exception):
 Content = Message | Question | Edit | Deletion
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a task is not done, or not done yet.
+class Progress(NamedTuple):
+    """How far a task has come, for whoever waits for it or follows it."""
 
-    Attributes:
-        code: one of the codes of `core.model.errors`.
-        detail: a sentence for the service's author.
-        error_code: Telegram's number, when Telegram answered.
-        description: Telegram's words, when Telegram answered.
-    """
-
-    code: str
-    detail: str
-    error_code: int | None = None
-    description: str | None = None
-
-
-LOST: Final = Failure("outcome_unknown", "The gateway stopped while it was sending this.")
-"""Why nobody knows what became of a task that was being sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Which process works on a task, and until when nobody else may."""
-
-    holder: str
-    until: datetime
+    steps: int
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +59,6 @@ class Task:
         message_ids: Telegram's ids of the messages sent so far, in order; behind the parts of a question
             come further copies of its last part, sent because the outcome of a send was unclear.
         not_before: it is not tried, or not tried again, before this.
-        attempts: how often Telegram was tried without being reached.
-        closed: whether a decided question's message shows its outcome and lost its buttons.
         steps: how many steps its row had made when it was read; the first one is that it was stored.
     """
 
@@ -147,21 +80,13 @@ class Task:
     decision: Answer | None = None
     error: Failure | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    lease: Lease | None = None
     not_before: datetime | None = None
-    attempts: int = 0
-    closed: bool = False
     steps: int = field(default=1, compare=False)
 
     @property
     def final(self) -> bool:
         """Whether waiting for it is over."""
         return self.state in FINAL_STATES
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether an earlier try may have been delivered: then it never certainly failed."""
-        return self.error is not None and self.error.code == OutcomeUnknown.code
 
     @property
     def is_question(self) -> bool:
@@ -180,106 +105,76 @@ class Task:
             raise TypeError(f"Task {self.id} is a {self.kind}, not a question.")
         return self.content
 
-    def _changed(self, **changes: object) -> Task:
-        """A copy with other values: `dataclasses.replace`, which takes twice as long for so many fields."""
-        copy: Task = object.__new__(Task)
-        for name in Task.__slots__:
-            object.__setattr__(copy, name, changes[name] if name in changes else getattr(self, name))
-        return copy
-
     def _to(self, target: TaskState, at: datetime, **changes: object) -> Task:
-        if target not in SUCCESSORS[self.state]:
+        if target not in TRANSITIONS[self.state]:
             raise IllegalTransition(self, target)
         # Another process's clock, or one that was put right since, may be a little ahead of this one.
         updated_at = max(at, self.updated_at)
-        return self._changed(**{"state": target, "updated_at": updated_at, "not_before": None, **changes})
+        return changed(self, **{"state": target, "updated_at": updated_at, "not_before": None, **changes})
 
     def after_step(self) -> Task:
         """The same, as its row tells it once one more step is stored."""
-        return self._changed(steps=self.steps + 1)
+        return changed(self, steps=self.steps + 1)
 
-    def waits(self) -> Task:
-        """A new task whose turn has not come: an earlier one is not sent yet, or too many are in hand."""
-        return self._changed(state=_S.QUEUED, lease=None)
+    def waiting(self) -> Task:
+        """A new task whose turn has not come: an earlier one is not sent yet, or too many are being sent."""
+        return changed(self, state=TaskState.QUEUED)
 
-    def sending(self, at: datetime, lease: Lease) -> Task:
+    def sending(self, at: datetime) -> Task:
         """A process has taken it and is about to call Telegram."""
-        return self._to(_S.SENDING, at, lease=lease)
+        return self._to(TaskState.SENDING, at)
 
-    def queued_again(self, at: datetime, error: Failure | None, not_before: datetime, attempts: int) -> Task:
+    def queued_again(self, at: datetime, error: Failure | None, not_before: datetime) -> Task:
         """Telegram was certainly not reached, or it is too early; it is tried again at `not_before`."""
-        return self._to(_S.QUEUED, at, error=error, not_before=not_before, attempts=attempts, lease=None)
+        return self._to(TaskState.QUEUED, at, error=error, not_before=not_before)
 
-    def unclear(self, error: Failure, attempts: int, lease: Lease) -> Task:
-        """Nobody knows what the last try did; it stays `sending` and is repeated at the lease's end.
+    def unclear(self, error: Failure, not_before: datetime) -> Task:
+        """Nobody knows what the last attempt did; it stays `sending`, and is repeated at `not_before`."""
+        return changed(self, error=error, not_before=not_before)
 
-        With `not_before` while it is `sending`, it does not keep later ones in its chat from being sent.
-        """
-        return self._changed(error=error, attempts=attempts, lease=lease, not_before=lease.until)
+    def taken_over(self, error: Failure) -> Task:
+        """The process that was sending it has died; it stays `sending`."""
+        return changed(self, error=error, not_before=None)
 
     def in_chat(self, chat: Chat) -> Task:
         """Its group has become a supergroup."""
-        return self._changed(chat=chat)
+        return changed(self, chat=chat)
 
     def with_message(self, at: datetime, message_id: int) -> Task:
-        """One more of its messages is delivered. Keeps the state: a press may have told it before.
-
-        What is delivered after the decision still has its buttons, so the question is not closed.
-        """
+        """One more of its messages is delivered. Keeps the state: a tap may have told it before."""
         if message_id in self.message_ids:
             return self
         updated_at = self.updated_at if self.final else max(at, self.updated_at)
-        message_ids = (*self.message_ids, message_id)
-        return self._changed(message_ids=message_ids, updated_at=updated_at, closed=False)
-
-    def leased(self, lease: Lease) -> Task:
-        """The work on it takes longer."""
-        return self._changed(lease=lease)
-
-    def taken_over(self, lease: Lease) -> Task:
-        """Whoever had it stopped in the middle: that is an unclear try like any other, and counts as one.
-
-        A process that dies of a task would otherwise send it again after each start. What only waited for
-        its next try was stopped in no middle.
-        """
-        if self.lease is not None and self.not_before == self.lease.until:
-            return self._changed(lease=lease)
-        if self.in_doubt:
-            return self._changed(lease=lease, attempts=self.attempts + 1)
-        return self._changed(lease=lease, error=LOST, attempts=1)
-
-    def shown(self) -> Task:
-        """Its message tells the outcome and has no buttons any more."""
-        return self._changed(closed=True)
+        return changed(self, message_ids=(*self.message_ids, message_id), updated_at=updated_at)
 
     def sent(self, at: datetime) -> Task:
         """Telegram has done it."""
-        return self._to(_S.SENT, at, error=None, lease=None)
+        return self._to(TaskState.SENT, at, error=None)
 
     def asked(self, at: datetime) -> Task:
         """The question stands in the chat."""
-        return self._to(_S.ASKED, at, error=None, lease=None)
+        return self._to(TaskState.ASKED, at, error=None)
 
     def answered(self, at: datetime, answer: Answer) -> Task:
         """The answer that decides has come."""
         answers = (*self.answers, answer)
-        return self._to(_S.ANSWERED, at, answers=answers, decision=answer, error=None, lease=None)
+        return self._to(TaskState.ANSWERED, at, answers=answers, decision=answer, error=None)
 
     def expired(self, at: datetime) -> Task:
         """Nobody answered in time; what then counts stands in `on_expiry`."""
-        return self._to(_S.EXPIRED, at, decision=self.question.answer_on_expiry(at), lease=None)
+        return self._to(TaskState.EXPIRED, at, decision=self.question.answer_on_expiry(at))
 
     def cancelled(self, at: datetime) -> Task:
         """The service took its question back."""
-        return self._to(_S.CANCELLED, at, lease=None)
+        return self._to(TaskState.CANCELLED, at)
 
     def failed(self, at: datetime, error: Failure) -> Task:
         """Telegram certainly did not do it, and will not."""
-        return self._to(_S.FAILED, at, error=error, lease=None)
+        return self._to(TaskState.FAILED, at, error=error)
 
     def unknown(self, at: datetime, error: Failure) -> Task:
         """Bytes were written and no answer came: it may or may not have been delivered."""
-        return self._to(_S.UNKNOWN, at, error=error, lease=None)
+        return self._to(TaskState.UNKNOWN, at, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +182,6 @@ class Change:
     """One step of a task: what it is afterwards, and who or what made it (a row of its history).
 
     Attributes:
-        what: the new state, or another word for a step that keeps the state.
         person: the id of the person who made it, or None.
         update: the `update_id` that brought it, or None.
         jti: the id of the service's token that brought it, or None.
@@ -296,7 +190,7 @@ class Change:
     """
 
     task: Task
-    what: str
+    step: Step
     person: int | None = None
     update: int | None = None
     jti: str | None = None
@@ -306,10 +200,18 @@ class Change:
     @property
     def ends_task(self) -> bool:
         """Whether this step made the task final."""
-        return self.task.final and self.what == self.task.state.value
+        return self.task.final and self.step.value == self.task.state.value
 
     @classmethod
-    def to_state(cls, task: Task, **origin: object) -> Change:
+    def to_state(
+        cls,
+        task: Task,
+        *,
+        person: int | None = None,
+        update: int | None = None,
+        jti: str | None = None,
+        shown: bytes | None = None,
+    ) -> Change:
         """A step that is named after the state it leads to; a decision brings its choice."""
         choice = None if task.decision is None else task.decision.choice
-        return cls(task, task.state.value, choice=choice, **origin)  # type: ignore[arg-type]
+        return cls(task, Step(task.state.value), person, update, jti, shown, choice)

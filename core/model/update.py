@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from core.model.question import Person
-from core.model.task import Change, Task
+from core.model.person import Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,68 +112,3 @@ def sender_of(update: Update) -> int | None:
     """The id of the person whose doing it is, when it is somebody's."""
     person = None if isinstance(update, Ignored | Unreadable) else update.person
     return None if person is None else person.id
-
-
-@dataclass(frozen=True, slots=True)
-class ByToken:
-    """Look for the task whose buttons carry this token."""
-
-    token: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ByMessage:
-    """Look for the task that this Telegram message belongs to.
-
-    When no task is known to have it, whoever sent it may not have stored that yet, or was killed before:
-    then the questions in this chat that wait for an answer are found instead, newest first.
-    """
-
-    chat: int
-    message_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenQuestions:
-    """Look for the questions in this chat that wait for an answer, newest first."""
-
-    chat: int
-
-
-Lookup = ByToken | ByMessage | OpenQuestions
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What the person who pressed a button sees at once: a toast, or a popup that must be closed."""
-
-    press_id: str
-    text: str
-    popup: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A message of ours with the buttons of a question that nobody remembers."""
-
-    chat: int
-    message_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What one update does. `changes` and `replies` are stored with the update, or nothing is.
-
-    Attributes:
-        changes: steps of tasks that the update makes.
-        replies: new tasks: what the gateway itself says to the person.
-        notice: the acknowledgement of a button, sent after the commit; losing it loses no answer.
-        close: a question that is over, whose message still has buttons that were just pressed.
-        orphan: a message whose buttons were pressed, and belong to no question any more.
-    """
-
-    changes: tuple[Change, ...] = ()
-    replies: tuple[Task, ...] = ()
-    notice: Notice | None = None
-    close: Task | None = None
-    orphan: Orphan | None = None

@@ -10,27 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from core.model.identity import ButtonKey
+
 TOKEN_BYTES = 12
 """96 random bits a task: Telegram lets a modified client send any data."""
 
 _MAC_BYTES = 10
 _SIZE = 1 + TOKEN_BYTES + 1 + _MAC_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class ButtonKey:
-    """The key that signs button data; random, made by the first migration, kept in the database.
-
-    Attributes:
-        id: 0 to 255, so that keys can be rotated while questions are open.
-        secret: 32 random bytes.
-    """
-
-    id: int
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return f"ButtonKey(id={self.id}, secret=…)"
 
 
 @dataclass(frozen=True, slots=True)

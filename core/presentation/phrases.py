@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from core.model.question import Answer, Question, TextInput
-from core.model.task import Task, TaskState
+from core.model.answer import Answer
+from core.model.question import Question, TextInput
+from core.model.task import Task
+from core.model.transition import TaskState
 from core.policy.policy import CommandRule
 
 TOAST_LIMIT = 200

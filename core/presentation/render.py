@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from core.model.errors import FieldProblem
+from core.model.identity import ButtonKey
 from core.model.message import Edit, LinkButton, Message
+from core.model.part import Button, FormattedText, Keyboard, Part
 from core.model.question import Option, Question
 from core.model.task import Task
-from core.ports import Button, FormattedText, Formatter, Keyboard, Part
+from core.ports import Formatter
 from core.presentation import phrases
-from core.presentation.buttons import ButtonData, ButtonKey
+from core.presentation.buttons import ButtonData
 
 OUTCOME_ROOM = 400
 """Characters kept free in a question's last part: how to answer, and later its outcome, fit under it."""

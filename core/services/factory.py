@@ -1,26 +1,30 @@
-"""How a new task comes to be: with its id, its times, and its token when it has buttons."""
+"""The task factory: makes new tasks, with their ids and times, and the jobs that perform them."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Final
 
-from core.model.message import Chat, Deletion, Edit, Message
+from core.jobs.kinds.expire import expire_job
+from core.jobs.kinds.operation import operation_job
+from core.model.chat import Chat
+from core.model.identity import GatewayIdentity
+from core.model.job import Job
+from core.model.message import Deletion, Edit, Message
 from core.model.question import Question
-from core.model.task import Content, Lease, Task, TaskKind, TaskState
+from core.model.task import Content, Task, TaskKind
+from core.model.transition import TaskState
 from core.policy.policy import GATEWAY_SERVICE
-from core.ports import Clock, GatewayIdentity
+from core.ports import Clock
 from core.presentation.buttons import TOKEN_BYTES
 
-LEASE = timedelta(seconds=30)
-"""How long a process may work on a task unseen: Telegram's 20 s limit for a call, and some."""
-
-REPLY_LIFETIME = timedelta(hours=1)
+REPLY_LIFETIME: Final = timedelta(hours=1)
 """How long the gateway's own reply to a person is worth sending."""
 
-_KINDS: Mapping[type, TaskKind] = {
+_KINDS: Final[Mapping[type, TaskKind]] = {
     Message: TaskKind.MESSAGE,
     Question: TaskKind.QUESTION,
     Edit: TaskKind.EDIT,
@@ -29,8 +33,8 @@ _KINDS: Mapping[type, TaskKind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Drafter:
-    """Makes tasks. They begin as `sending`, held by this process: a task costs two writes on its way.
+class TaskFactory:
+    """Makes tasks. They begin as `sending`: a task that can be sent at once costs two writes.
 
     Attributes:
         new_id: gives the next ULID, without the prefix.
@@ -40,7 +44,7 @@ class Drafter:
     clock: Clock
     new_id: Callable[[], str]
 
-    def draft(
+    def task(
         self,
         content: Content,
         *,
@@ -51,7 +55,7 @@ class Drafter:
         jti: str | None = None,
         of: str | None = None,
     ) -> Task:
-        """A task that this process is about to perform.
+        """A new task.
 
         Args:
             content: what is to be said, asked, edited or deleted.
@@ -78,7 +82,6 @@ class Drafter:
             jti=jti,
             of=of,
             metadata=metadata or {},
-            lease=self.lease(now),
         )
 
     def reply(self, text: str, chat: Chat, reply_to: int) -> Task:
@@ -88,8 +91,9 @@ class Drafter:
         """
         message = Message(text=text, reply_to=reply_to, reply_required=False)
         lifetime = REPLY_LIFETIME.total_seconds()
-        return self.draft(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
+        return self.task(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
 
-    def lease(self, now: datetime) -> Lease:
-        """This process's hold on a task, from now on."""
-        return Lease(self.identity.holder, now + LEASE)
+
+def jobs_of(task: Task) -> tuple[Job, ...]:
+    """The jobs of a new task: it is performed, and a question ends when its time is over."""
+    return (operation_job(task), expire_job(task)) if task.is_question else (operation_job(task),)

@@ -1,54 +1,59 @@
-"""Use case: a service says something, corrects it, or takes it back."""
+"""Messages: a service says something, corrects it, or takes it back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
+from core.model.chat import Chat
 from core.model.errors import AlreadyFinal, Invalid, NotFound, Problems
-from core.model.message import Chat, Deletion, Edit, Message
-from core.model.task import Task, TaskKind, TaskState
-from core.policy.policy import ChatId, Policy
-from core.ports import Formatter, Part
+from core.model.message import Deletion, Edit, Message
+from core.model.part import Part
+from core.model.task import Task, TaskKind
+from core.model.transition import TaskState
+from core.policy.policy import Policy
+from core.ports import Formatter
 from core.presentation.render import edited_parts, link_problems, misfit_text
-from core.services.factory import Drafter
-from core.services.tasks import Submission, TaskDesk
+from core.services.factory import TaskFactory
+from core.services.tasks import Submission, TaskService
 
-SEND = "POST /v1/messages"
-EDIT = "PATCH /v1/messages/{id}"
-DELETE = "DELETE /v1/messages/{id}"
+SEND: Final = "POST /v1/messages"
+EDIT: Final = "PATCH /v1/messages/{id}"
+DELETE: Final = "DELETE /v1/messages/{id}"
 
-CORRECTION_LIFETIME = 3600
+CORRECTION_LIFETIME: Final = 3600
 """Seconds within which an edit or a deletion has to reach Telegram, as for a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRequest:
-    """What a service wants to say, as its body says it.
-
-    Attributes:
-        chat: an id, `@channel`, or an alias.
-        expires_in: seconds after which it fails unsent, 5 to 86,400.
-    """
-
-    chat: int | str
-    message: Message
-    topic: int | None = None
-    expires_in: int = 3600
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageService:
     """Sends messages, edits them, deletes them."""
 
     policy: Callable[[], Policy]
     formatter: Formatter
-    drafter: Drafter
-    desk: TaskDesk
+    factory: TaskFactory
+    tasks: TaskService
 
-    async def send(self, request: MessageRequest, submission: Submission) -> Task:
+    async def send(
+        self,
+        message: Message,
+        submission: Submission,
+        *,
+        chat: int | str,
+        topic: int | None = None,
+        expires_in: int = 3600,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Task:
         """Say something, and wait until Telegram has it.
+
+        Args:
+            message: what is said.
+            submission: who says it, and how long the request is held.
+            chat: an id, `@channel`, or an alias.
+            topic: a forum topic, or None.
+            expires_in: seconds after which it fails unsent, 5 to 86,400.
+            metadata: returned as given.
 
         Raises:
             Invalid: an unknown chat alias, markup that Telegram would refuse, or too many buttons.
@@ -56,28 +61,27 @@ class Telling:
             IdempotencyMismatch: the key was used with another body.
         """
         policy = self.policy()
-        chat_id, alias = self._checked(request, policy)
-        policy.require_chat(submission.principal, SEND, chat_id)
-        task = self.drafter.draft(
-            request.message,
+        problems = Problems()
+        place: Chat | None = None
+        with problems.gathering():
+            chat_id, alias = policy.resolve_chat(chat)
+            place = Chat(chat_id, alias, topic)
+        with problems.gathering():
+            self.formatter.format(message.text, message.format)
+        problems.add(link_problems(message.buttons))
+        problems.refuse_any("The message does not validate.")
+        if place is None:
+            raise TypeError("A message without a chat was not refused.")
+        policy.require_chat(submission.principal, SEND, place.id)
+        task = self.factory.task(
+            message,
             service=submission.principal.service,
-            chat=Chat(chat_id, alias, request.topic),
-            expires_in=request.expires_in,
-            metadata=request.metadata,
+            chat=place,
+            expires_in=expires_in,
+            metadata=metadata,
             jti=submission.principal.jti,
         )
-        return await self.desk.submit(task, submission)
-
-    def _checked(self, request: MessageRequest, policy: Policy) -> tuple[ChatId, str | None]:
-        problems = Problems()
-        chat: tuple[ChatId, str | None] = ("", None)
-        with problems.gathering():
-            chat = policy.resolve_chat(request.chat)
-        with problems.gathering():
-            self.formatter.format(request.message.text, request.message.format)
-        problems.add(link_problems(request.message.buttons))
-        problems.refuse_any("The message does not validate.")
-        return chat
+        return await self.tasks.submit(task, submission)
 
     async def edit(self, message_id: str, edit: Edit, submission: Submission) -> Task:
         """Give a message of this service another text and other buttons.
@@ -89,24 +93,20 @@ class Telling:
             AlreadyFinal: the message was never sent, or not as a whole.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
-        parts = self._checked_parts(edit)
-        message = await self._message(message_id, EDIT, submission)
-        repeated = await self.desk.repeated(submission)
-        if repeated is not None:
-            return repeated
-        _require_sent(message)
-        if message.final and len(parts) != len(message.message_ids):
-            raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
-        return await self._correct(message, edit, submission)
-
-    def _checked_parts(self, edit: Edit) -> tuple[Part, ...]:
         problems = Problems()
         parts: tuple[Part, ...] = ()
         with problems.gathering():
             parts = edited_parts(edit, self.formatter)
         problems.add(link_problems(edit.buttons))
         problems.refuse_any("The message does not validate.")
-        return parts
+        message = await self._find(message_id, EDIT, submission)
+        repeated = await self.tasks.repeated(submission)
+        if repeated is not None:
+            return repeated
+        _require_sent(message)
+        if message.final and len(parts) != len(message.message_ids):
+            raise Invalid.field("/text", misfit_text(len(parts), len(message.message_ids)))
+        return await self._correct(message, edit, submission)
 
     async def delete(self, message_id: str, submission: Submission) -> Task:
         """Take a message of this service away. Telegram allows it for 48 hours.
@@ -116,23 +116,23 @@ class Telling:
             AlreadyFinal: no part of the message is known to be in the chat.
             ChatForbidden: no role of the service names the endpoint and the chat.
         """
-        message = await self._message(message_id, DELETE, submission)
-        repeated = await self.desk.repeated(submission)
+        message = await self._find(message_id, DELETE, submission)
+        repeated = await self.tasks.repeated(submission)
         if repeated is not None:
             return repeated
         if not message.message_ids:
             _require_sent(message)
         return await self._correct(message, Deletion(), submission)
 
-    async def _message(self, message_id: str, endpoint: str, submission: Submission) -> Task:
-        message = await self.desk.look(message_id, submission.principal.service)
+    async def _find(self, message_id: str, endpoint: str, submission: Submission) -> Task:
+        message = await self.tasks.look(message_id, submission.principal.service)
         if message.kind is not TaskKind.MESSAGE:
             raise NotFound(f"This service has no message {message_id}.")
         self.policy().require_chat(submission.principal, endpoint, message.chat.id)
         return message
 
     async def _correct(self, message: Task, content: Edit | Deletion, submission: Submission) -> Task:
-        task = self.drafter.draft(
+        task = self.factory.task(
             content,
             service=message.service,
             chat=message.chat,
@@ -140,7 +140,7 @@ class Telling:
             jti=submission.principal.jti,
             of=message.id,
         )
-        return await self.desk.submit(task, submission)
+        return await self.tasks.submit(task, submission)
 
 
 def _require_sent(message: Task) -> None:

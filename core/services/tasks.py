@@ -1,4 +1,4 @@
-"""The way of every task: it is stored, performed, and waited for."""
+"""Tasks as services see them: handed in, looked up, waited for, followed, cancelled."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from core.jobs.background import to_its_end
-from core.jobs.sending import Sender
+from core.jobs.background import run_to_completion
+from core.jobs.kinds.finalize import decided
+from core.jobs.runner import Runner
+from core.model.effect import Committed, Effect
 from core.model.errors import AlreadyFinal, NotFound, StorageUnavailable
+from core.model.job import TELEGRAM
+from core.model.lookup import Idempotency, TaskFilter
 from core.model.task import Change, Task
 from core.policy.policy import Principal
-from core.ports import Idempotency, TaskFilter, TaskStore
+from core.ports import Clock, TaskStore
+from core.services.factory import jobs_of
 from core.waiting.following import Following
 from core.waiting.room import Seat, WaitingRoom
 
@@ -35,13 +40,14 @@ class Submission:
     idempotency: Idempotency | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDesk:
-    """Where tasks are handed in, looked up, waited for and taken back."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskService:
+    """Takes tasks in, and tells what became of them."""
 
     store: TaskStore
     room: WaitingRoom
-    sender: Sender
+    runner: Runner
+    clock: Clock
 
     async def submit(self, task: Task, submission: Submission) -> Task:
         """Store a new task and wait for it; or attach to the one that this key already made.
@@ -57,10 +63,28 @@ class TaskDesk:
         """
         with self.room.seat(task.id) as seat:
             # A client that goes away in between must not leave a stored task that nobody performs.
-            stored, new = await to_its_end(self._hand_in(task, submission))
-            if new:
+            stored = await run_to_completion(self._store(task, submission))
+            if stored.id == task.id:
                 return await self._await_final(stored, seat, submission.wait)
         return await self.look(stored.id, submission.principal.service, submission.wait)
+
+    async def _store(self, task: Task, submission: Submission) -> Task:
+        limits = self.runner.limits[TELEGRAM]
+        refusal = limits.backlog.refusal(task.service)
+        with limits.rate.slot_for(task.service) as slot:
+            stored = await self.store.add(
+                task,
+                jobs_of(task),
+                lease=self.runner.lease() if slot.reserved else None,
+                idempotency=submission.idempotency,
+                refusal=refusal,
+            )
+            if not isinstance(stored, Committed):
+                return stored
+            if not slot.reserved:
+                self.runner.starved.add(TELEGRAM)
+            self.runner.follow(stored, slot)
+        return stored.rows[task.id]
 
     async def repeated(self, submission: Submission) -> Task | None:
         """The task that this key already made, as it is now or once it is final; None when it made none.
@@ -80,7 +104,7 @@ class TaskDesk:
             NotFound: this service has no such task.
         """
         with self.room.seat(task_id) as seat:
-            return await self._await_final(await self._read(task_id, service), seat, wait)
+            return await self._await_final(await self._find(task_id, service), seat, wait)
 
     @asynccontextmanager
     async def follow(self, task_id: str, service: str) -> AsyncIterator[Following]:
@@ -90,12 +114,8 @@ class TaskDesk:
             NotFound: this service has no such task.
             StorageUnavailable: the database cannot tell.
         """
-        with self.room.follower(task_id) as seat:
-            task = await self._read(task_id, service)
-            if not task.final:
-                # Only now: what was asked for may be no id at all.
-                self.sender.waker.announce([task_id])
-            yield Following(task, seat, self.store)
+        with self.room.seat(task_id, steps_matter=True) as seat:
+            yield Following(await self._find(task_id, service), seat, self.store)
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """A page of a service's tasks, newest first, and whether there are more."""
@@ -113,35 +133,26 @@ class TaskDesk:
             NotFound: this service has no such question.
             AlreadyFinal: it is over.
         """
-        now = self.sender.drafter.clock.now()
-        allowed(await self._read(task_id, principal.service))
+        now = self.clock.now()
+        allowed(await self._find(task_id, principal.service))
 
-        def judge(task: Task) -> Change:
+        def decide(task: Task | None) -> Effect:
+            if task is None:
+                raise _no_such_task(task_id)
             if task.final or not task.is_question:
                 raise AlreadyFinal(
                     f"This task is {task.state}; only an open question can be cancelled.", task=task
                 )
-            return Change.to_state(task.cancelled(now), jti=principal.jti)
+            return decided(Change.to_state(task.cancelled(now), jti=principal.jti), now)
 
-        return await to_its_end(self._end(task_id, judge))
+        async def end() -> Committed:
+            committed = await self.store.change(task_id, decide, lease=self.runner.lease())
+            self.runner.follow(committed)
+            return committed
 
-    async def _hand_in(self, task: Task, submission: Submission) -> tuple[Task, bool]:
-        refusal = self.sender.backlog.refusal(task.service)
-        with self.sender.place_for(task.service) as place:
-            drafted = task if place.is_kept else task.waits()
-            stored, new = await self.store.add(drafted, submission.idempotency, refusal)
-            if new:
-                self.sender.take(stored, place)
-        return stored, new
+        return (await run_to_completion(end())).rows[task_id]
 
-    async def _end(self, task_id: str, judge: Callable[[Task], Change]) -> Task:
-        ended = await self.store.amend(task_id, judge)
-        if ended is None:
-            raise _no_such_task(task_id)
-        self.sender.outcomes.ended(ended)
-        return ended
-
-    async def _read(self, task_id: str, service: str | None = None) -> Task:
+    async def _find(self, task_id: str, service: str | None = None) -> Task:
         task = await self.store.find(task_id, service)
         if task is None:
             raise _no_such_task(task_id)
@@ -154,7 +165,7 @@ class TaskDesk:
         while waiting and not task.final:
             waiting = await seat.hinted(deadline)
             try:
-                task = await self._read(task.id)
+                task = await self._find(task.id)
             except StorageUnavailable:
                 # The task exists, so this is no 503: what was known last counts until the database is back.
                 log.debug("A waiting request could not read its task.", extra={"action": "read_failed"})

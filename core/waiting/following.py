@@ -43,18 +43,13 @@ class Following:
             Whether `task` is the task after a step; False when the time is up or the process ends.
         """
         while await self._seat.hinted(deadline):
-            if await self._look():
+            try:
+                found = await self._store.find(self.task.id)
+            except StorageUnavailable:
+                # Polling finds the step again once the database is back.
+                log.debug("A follower could not read its task.", extra={"action": "read_failed"})
+                continue
+            if found is not None and found.steps != self.task.steps:
+                self.task, self._seat.seen = found, found.steps
                 return True
         return False
-
-    async def _look(self) -> bool:
-        try:
-            found = await self._store.find(self.task.id)
-        except StorageUnavailable:
-            # The look at all that is followed finds the step again once the database is back.
-            log.debug("A follower could not read its task.", extra={"action": "read_failed"})
-            return False
-        if found is None or found.steps == self.task.steps:
-            return False
-        self.task, self._seat.seen = found, found.steps
-        return True

@@ -8,20 +8,27 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from core.model.task import Progress
+
 
 class Seat:
-    """One waiter's place; it must be taken before the row is read, so that no hint falls between."""
+    """One waiter's place; it must be taken before the row is read, so that no hint falls between.
 
-    __slots__ = ("_future", "_room", "over", "reminder", "seen", "task_id")
+    Attributes:
+        seen: how many steps the task had made when the waiter read its row last; None before that.
+        steps_matter: whether every step is waited for, and not the end alone.
+    """
 
-    def __init__(self, room: WaitingRoom, task_id: str) -> None:
+    __slots__ = ("_future", "_room", "left", "reminder", "seen", "steps_matter", "task_id")
+
+    def __init__(self, room: WaitingRoom, task_id: str, *, steps_matter: bool) -> None:
         self._room = room
         self._future: asyncio.Future[None] | None = None
         self.task_id = task_id
-        self.over = False
+        self.steps_matter = steps_matter
+        self.left = False
         self.reminder: float | None = None
-        # The count of steps that a follower knows of; whoever waits for the end does not look at it.
-        self.seen = 0
+        self.seen: int | None = None
 
     @property
     def is_in_closed_room(self) -> bool:
@@ -41,13 +48,13 @@ class Seat:
             deadline: when to give up, in the loop's time (seconds).
 
         Returns:
-            Whether it is worth to go on waiting: False when the time is up or the room has closed.
+            Whether it is worth waiting on: False when the time is up or the room has closed.
         """
         future = self._renewed()
         self._room.remind(self, deadline)
         await future
         self._future = None
-        return not (self.over or self._room.closed or asyncio.get_running_loop().time() >= deadline)
+        return not (self.left or self._room.closed or asyncio.get_running_loop().time() >= deadline)
 
     def _renewed(self) -> asyncio.Future[None]:
         if self._future is None:
@@ -62,7 +69,6 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self._seats: dict[str, set[Seat]] = {}
-        self._followers: dict[str, set[Seat]] = {}
         self._taken = 0
         self._deadlines: list[tuple[float, int, Seat]] = []
         self._order = itertools.count()
@@ -78,52 +84,29 @@ class WaitingRoom:
         return list(self._seats)
 
     @contextmanager
-    def seat(self, task_id: str) -> Iterator[Seat]:
+    def seat(self, task_id: str, *, steps_matter: bool = False) -> Iterator[Seat]:
         """Take a seat; it is free again when the block ends, however it ends."""
-        seat = Seat(self, task_id)
+        seat = Seat(self, task_id, steps_matter=steps_matter)
         self._seats.setdefault(task_id, set()).add(seat)
         self._taken += 1
         try:
             yield seat
         finally:
-            seat.over = True
+            seat.left = True
             self._leave(seat)
-
-    @property
-    def followed(self) -> Sequence[str]:
-        """The tasks of which somebody wants to know every step."""
-        return list(self._followers)
-
-    @contextmanager
-    def follower(self, task_id: str) -> Iterator[Seat]:
-        """Take a seat to be told of every step of the task, not of its end alone."""
-        with self.seat(task_id) as seat:
-            self._followers.setdefault(task_id, set()).add(seat)
-            try:
-                yield seat
-            finally:
-                self._followers[task_id].discard(seat)
-                if not self._followers[task_id]:
-                    del self._followers[task_id]
-
-    def wake_followers(self, task_ids: Iterable[str]) -> None:
-        """Let everybody who follows one of these tasks look at its row, and nobody who waits for its end."""
-        for task_id in task_ids:
-            for seat in self._followers.get(task_id, ()):
-                seat.wake()
-
-    def wake_unaware(self, steps: Mapping[str, int]) -> None:
-        """Let those followers look whose task has made more steps, by these counts, than they have seen."""
-        for task_id, count in steps.items():
-            for seat in self._followers.get(task_id, ()):
-                if seat.seen != count:
-                    seat.wake()
 
     def wake(self, task_ids: Iterable[str]) -> None:
         """Let everybody who waits for one of these tasks look at its row."""
         for task_id in task_ids:
             for seat in self._seats.get(task_id, ()):
                 seat.wake()
+
+    def wake_unaware(self, progress: Mapping[str, Progress]) -> None:
+        """Let those look who wait for what has happened already, and were not told."""
+        for task_id, (steps, final) in progress.items():
+            for seat in self._seats.get(task_id, ()):
+                if final or (seat.steps_matter and seat.seen != steps):
+                    seat.wake()
 
     def close(self) -> None:
         """Let everybody look a last time, and nobody wait any more."""
@@ -150,7 +133,7 @@ class WaitingRoom:
             del self._seats[seat.task_id]
         if len(self._deadlines) > max(64, 2 * self._taken):
             # Waiters that left early leave their reminders behind; drop those once they are the most.
-            self._deadlines = [entry for entry in self._deadlines if not entry[2].over]
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].left]
             heapq.heapify(self._deadlines)
 
     def _set_timer(self) -> None:
@@ -162,9 +145,9 @@ class WaitingRoom:
 
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
-        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].over):
+        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].left):
             deadline, _, seat = heapq.heappop(self._deadlines)
-            if not seat.over and seat.reminder == deadline:
+            if not seat.left and seat.reminder == deadline:
                 seat.reminder = None
                 seat.wake()
         self._set_timer()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from core.incident import Incident
 from core.model.errors import TelegateError
 from core.policy.policy import ServiceKey
 from infra.auth.errors import KeysAwaited
@@ -17,7 +18,7 @@ from infra.observability.clock import counter
 
 log = logging.getLogger("telegate.tokens")
 
-_MOST_TOLD = 8
+_MOST_LISTED = 8
 
 
 class KeysNotFetched(TelegateError):
@@ -78,6 +79,7 @@ class Issuer:
         self._known: KeySet | None = None
         self._fetched_at = self._tried_at = -math.inf
         self._running: asyncio.Task[None] | None = None
+        self._incident = Incident(log)
 
     def key(self, kid: str) -> ServiceKey | None:
         """The key of that name; None when the issuer has no such key, as far as may be asked now.
@@ -158,21 +160,23 @@ class Issuer:
 
     def _take(self, found: KeySet) -> None:
         if found != self._known:
-            told = " ".join((_count(found), *found.left_out[:_MOST_TOLD]))
-            log.info("%s", told, extra={"action": "issuer_keys", "kids": sorted(found.keys)})
+            line = " ".join((_count(found), *found.left_out[:_MOST_LISTED]))
+            log.info("%s", line, extra={"action": "issuer_keys", "kids": sorted(found.keys)})
             self._known = found
-        elif self.trouble is not None and found.keys:
-            log.info("The keys of the token issuer can be fetched again.", extra={"action": "issuer_keys"})
         self._fetched_at = self._clock()
         if found.keys:
+            self._incident.end("The keys of the token issuer can be fetched again.", action="issuer_keys")
             self.failure = self.trouble = None
         else:
             self._note("The token issuer publishes no key that can be used.", "None of its tokens counts.")
 
     def _note(self, failure: str, meanwhile: str) -> None:
-        self.failure, before, self.trouble = failure, self.trouble, f"{failure} {meanwhile}"
-        if self.trouble != before:
-            log.warning("%s", self.trouble, extra={"action": "issuer_trouble"})
+        trouble = f"{failure} {meanwhile}"
+        if trouble != self.trouble:
+            # Another trouble is another incident.
+            self._incident = Incident(log)
+        self.failure, self.trouble = failure, trouble
+        self._incident.begin("%s", trouble, action="issuer_trouble")
 
     def _meanwhile(self) -> str:
         if self._known is None:

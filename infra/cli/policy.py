@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 
 import click
 
+from core.model.chat import ChatId
 from core.model.errors import TelegateError
-from core.policy.policy import ChatId, Explanation, Policy
+from core.policy.explain import Explanation, explain_person, explain_service
+from core.policy.policy import Policy
 from infra.config import table
 from infra.config.permissions.file import PolicyFileError, load_policy
 from infra.config.settings import SettingsSource
@@ -62,13 +64,14 @@ def check(file: Path | None, *, as_json: bool) -> None:
         policy = load_policy(path, people)
     except PolicyFileError as error:
         _tell_problems(error, as_json=as_json)
-    idle = _unserved(policy)
+    # Late, and by name: only the composition root knows the routes, and it brings the whole server.
+    not_served = policy.endpoints_not_in(importlib.import_module("infra.app").served_endpoints())
     if as_json:
-        click.echo(json.dumps(_summary(path, policy, idle), indent=2))
+        click.echo(json.dumps(_summary(path, policy, not_served), indent=2))
         return
     click.echo(_in_words(path, policy))
-    if idle:
-        click.echo(f"This version does not serve yet, and answers 501 to: {', '.join(idle)}.")
+    if not_served:
+        click.echo(f"This version does not serve yet, and answers 501 to: {', '.join(not_served)}.")
 
 
 @command.command("explain", epilog=_EXAMPLES_EXPLAIN)
@@ -131,9 +134,9 @@ def _explanation(
 ) -> Explanation:
     if service is not None and person is None:
         method, _, path = what.strip().partition(" ")
-        return policy.explain_service(service, f"{method.upper()} {path.strip()}", chat)
+        return explain_service(policy, service, f"{method.upper()} {path.strip()}", chat)
     if person is not None and service is None:
-        return policy.explain_person(person, what.strip(), chat)
+        return explain_person(policy, person, what.strip(), chat)
     raise click.UsageError("Name either a service (--service ci) or a person (--person 815).")
 
 
@@ -152,17 +155,7 @@ def _tell_problems(error: PolicyFileError, *, as_json: bool) -> NoReturn:
     click.get_current_context().exit(2)
 
 
-def _unserved(policy: Policy) -> tuple[str, ...]:
-    """Endpoints that some role names and this version does not serve, as far as that can be known here."""
-    try:
-        # Late, and by name: only the composition root knows the router, and it brings the whole server.
-        served = getattr(importlib.import_module("infra.app"), "served_endpoints", None)
-    except ModuleNotFoundError:
-        return ()
-    return () if served is None else policy.endpoints_not_in(served())
-
-
-def _summary(path: Path, policy: Policy, idle: tuple[str, ...]) -> dict[str, Any]:
+def _summary(path: Path, policy: Policy, not_served: tuple[str, ...]) -> dict[str, Any]:
     return {
         "ok": True,
         "file": str(path),
@@ -172,7 +165,7 @@ def _summary(path: Path, policy: Policy, idle: tuple[str, ...]) -> dict[str, Any
         "commands": sorted(policy.commands),
         "chats": sorted(policy.chats),
         "people": sorted(policy.people),
-        "not_served": list(idle),
+        "not_served": list(not_served),
     }
 
 

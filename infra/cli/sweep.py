@@ -56,12 +56,13 @@ def command(*, as_json: bool) -> None:
 
 
 async def _sweep(settings: Settings) -> int:
-    from infra.app import Gateway  # noqa: PLC0415 - brings the whole server
+    from infra.app import Substitutes, lay_foundation, start_engine  # noqa: PLC0415 - brings the whole server
 
     async with AsyncExitStack() as stack:
         # A server that starts meanwhile waits for the file as long as its grace time, and a bit.
-        gateway = await Gateway.assemble(settings, stack, lock_wait=0)
-        return await gateway.sweep.run(patience=settings.shutdown_grace)
+        foundation = await lay_foundation(settings, stack, Substitutes(), lock_wait=0)
+        engine = await start_engine(foundation, stack, Substitutes())
+        return await engine.scheduler.sweep(patience=settings.shutdown_grace)
 
 
 def _in_words(done: int) -> str:

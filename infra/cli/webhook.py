@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from core.ports import NotReached, Rejected, Unclear
+from core.model.errors import DeliveryUnknown, NotDelivered, Rejected
 from infra.config.settings import Settings, SettingsError
 from infra.telegram.client import TelegramClient
 from infra.telegram.webhook.diagnosis import delivery_error
@@ -143,7 +143,7 @@ def _run(settings: Settings, action: Callable[[TelegramClient], Awaitable[Webhoo
         return asyncio.run(main())
     except NotToBeSet as error:
         raise _Unusable(error.detail) from error
-    except (NotReached, Unclear) as error:
+    except (NotDelivered, DeliveryUnknown) as error:
         raise TelegramFailed(error.detail) from error
     except Rejected as error:
         words = error.failure.description

@@ -1,219 +1,271 @@
-"""Hints between processes that share a PostgreSQL database, by its notifications."""
+"""Hints between processes that share a PostgreSQL database, by `LISTEN` and `NOTIFY`.
+
+There are two connections on purpose: one that listens, and one that sends. Behind a connection pooler in
+transaction mode, a connection does hear what it sends to itself, because that comes with the answer; it never
+hears anybody else. Only a connection that does nothing but listen can tell whether notifications arrive.
+
+A payload is `hints`, the bot's id, the sender and ids of tasks, or `echo`, the bot's id, the sender and a
+token, with blanks between them. Whoever does not understand one ignores it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from typing import Final, NoReturn, TypeAlias
 
+import asyncpg  # type: ignore[import-untyped]  # asyncpg brings no types
+
+from core.incident import Incident
 from core.model.errors import StorageUnavailable
-from infra.notify.echo import EchoTest
-from infra.notify.followed import FollowedElsewhere
-from infra.notify.line import Connect, Line, NotSent, open_line
-from infra.notify.local import LocalWaker
-from infra.notify.outage import Outage
-from infra.notify.payloads import Payload, packed
+from core.model.retry import RetryPolicy
+from core.waiting.polling import POLL_EVERY_WITHOUT_HINTS
+from infra.notify.local import LocalNotifier
 
-log = logging.getLogger("telegate.wakers")
+log = logging.getLogger("telegate.notify")
+
+CHANNEL: Final = "telegate_hints"
+"""One for all bots and all versions."""
+
+MAX_IDS: Final = 20
+"""Of tasks in one payload. PostgreSQL allows 7,999 bytes; this is under 800.
+
+Source: https://www.postgresql.org/docs/current/sql-notify.html
+"""
+
+FAILURES_BEFORE_POLLING: Final = 3
+"""So many in a row, and nobody relies on hints any more until they travel again."""
+
+RECONNECT: Final = RetryPolicy(first=0.5, longest=2.5, jitter=1.0)
+"""All is left to chance: a whole deployment must not come back at the same instant."""
+
+Connect: TypeAlias = Callable[[], Awaitable["asyncpg.Connection"]]
+"""Opens a connection of its own; whoever calls it closes it."""
+
+_NOTIFY = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload"
+_CLOSED = "The connection to PostgreSQL has ended."
+_CONNECTION_ERRORS = (
+    StorageUnavailable,
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timing:
     """How quickly things happen, in seconds.
 
     Attributes:
         gather: between two notifications; hints that come in between travel together.
-        echo_every: between two tests whether notifications arrive.
-        limit: that PostgreSQL may take for anything.
-        first_pause: at most, until a connection that was just lost is tried again; it doubles each time.
-        longest_pause: at most, however often it was tried.
+        echo_every: between the arrival of an echo and the next echo test.
+        timeout: that PostgreSQL may take for anything, and an echo to arrive.
+        reconnect: the pauses between attempts to connect.
     """
 
     gather: float = 0.005
     echo_every: float = 10.0
-    limit: float = 5.0
-    first_pause: float = 0.5
-    longest_pause: float = 5.0
+    timeout: float = 5.0
+    reconnect: RetryPolicy = RECONNECT
 
 
-class PostgresWaker:
-    """Carries hints inside this process at once, and to all others by PostgreSQL's `NOTIFY`.
+class PostgresNotifier:
+    """Carries hints inside this process at once, and to all others by `NOTIFY`.
 
     A notification has a transaction of its own, after the task's: inside, it would make commits wait for
-    one another. The first hint goes out at once, those that follow it closely travel together.
+    one another. The first hint goes out at once; those that follow it closely travel together.
 
     Args:
         connect: opens a connection; two are kept open.
         bot: the bot's numeric id; hints at other bots' tasks are ignored.
-        pace: how quickly things happen.
+        timing: how quickly things happen.
 
     Attributes:
-        dropped: how many hints were never sent to other processes.
+        trouble: see `core.ports.Notifier.trouble`; there is some until the first echo has arrived.
+        dropped: see `core.ports.Notifier.dropped`.
     """
 
-    def __init__(self, connect: Connect, bot: int, pace: Pace | None = None) -> None:
+    def __init__(self, *, connect: Connect, bot: int, timing: Timing | None = None) -> None:
+        self.trouble: str | None = "Notifications have not arrived yet."
         self.dropped = 0
         self._connect = connect
-        self._bot = bot
-        self._pace = pace or Pace()
+        self._bot = str(bot)
         self._sender = secrets.token_hex(8)
-        self._here = LocalWaker()
-        self._rung = asyncio.Event()
+        self._timing = timing or Timing()
+        self._local = LocalNotifier()
         self._missed = asyncio.Event()
+        self._connected = False
         self._unsent: dict[str, None] = {}
-        self._announcing: dict[str, None] = {}
-        self._elsewhere = FollowedElsewhere()
-        self._carrying = False
-        self._outage = Outage()
-        self._refused = False
-
-    @property
-    def trouble(self) -> str | None:
-        """See `core.ports.Waker.trouble`."""
-        return self._outage.trouble
+        self._wake_up = asyncio.Event()
+        self._echo: str | None = None
+        self._echo_due = 0.0
+        self._echo_arrived = False
+        self._failures = 0
+        self._outage = Incident(log)
+        self._dropped_before_outage = 0
+        self._refusal = Incident(log)
 
     def hint(self, task_ids: Iterable[str]) -> None:
-        """See `core.ports.Waker.hint`."""
+        """See `core.ports.Notifier.hint`."""
         ids = tuple(task_ids)
-        self._here.hint(ids)
-        self._pass_on(ids)
+        self._local.hint(ids)
+        if self._connected:
+            self._unsent.update(dict.fromkeys(ids))
+            self._wake_up.set()
+        else:
+            self.dropped += len(ids)
 
-    def hint_step(self, task_ids: Iterable[str]) -> None:
-        """See `core.ports.Waker.hint_step`."""
-        ids = tuple(task_ids)
-        self._here.hint_step(ids)
-        followed = self._elsewhere.stepped(ids, _now())
-        if followed:
-            self._pass_on(followed)
-
-    def announce(self, task_ids: Iterable[str]) -> None:
-        """See `core.ports.Waker.announce`."""
-        if self._carrying:
-            self._announcing.update(dict.fromkeys(task_ids))
-            self._rung.set()
-
-    def subscribe(
-        self, wake: Callable[[Iterable[str]], None], wake_followers: Callable[[Iterable[str]], None]
-    ) -> None:
-        """See `core.ports.Waker.subscribe`."""
-        self._here.subscribe(wake, wake_followers)
+    def subscribe(self, wake: Callable[[Iterable[str]], None]) -> None:
+        """See `core.ports.Notifier.subscribe`."""
+        self._local.subscribe(wake)
 
     async def missed(self) -> None:
-        """See `core.ports.Waker.missed`."""
+        """See `core.ports.Notifier.missed`."""
         await self._missed.wait()
         self._missed.clear()
 
     async def run(self) -> None:
-        """See `core.ports.Waker.run`; connects anew whenever the connection fails."""
+        """See `core.ports.Notifier.run`; reconnects whenever a connection fails."""
         while True:
             try:
-                await self._connect_and_carry()
-            except StorageUnavailable as error:
-                if self._outage.failed(error.detail, self.dropped):
-                    # From now on the tasks that are waited for are looked at more often.
-                    self._missed.set()
-            longest = min(
-                self._pace.longest_pause, self._pace.first_pause * 2 ** min(self._outage.failures, 10)
-            )
-            # A whole deployment must not come back at the same instant.
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - this hides nothing
+                await self._carry()
+            except _CONNECTION_ERRORS as error:
+                self._failed(_reason(error, self._timing.timeout))
+            await asyncio.sleep(self._timing.reconnect.delay(self._failures) or 0.0)
 
-    def _pass_on(self, task_ids: Sequence[str]) -> None:
-        if self._carrying:
-            self._unsent.update(dict.fromkeys(task_ids))
-            self._rung.set()
-        else:
-            self.dropped += len(task_ids)
-
-    async def _connect_and_carry(self) -> None:
-        pace = self._pace
-        echo = EchoTest(pace.echo_every, pace.limit, next=_now())
-        hear = partial(self._hear, echo)
-        async with open_line(self._connect, hear, self._rung.set, pace.limit) as line:
-            self._carrying = True
-            try:
-                while True:
-                    await self._take_turn(line, echo)
-            finally:
-                self._carrying = False
-                self.dropped += len(self._unsent)
-                self._unsent.clear()
-                self._announcing.clear()
-
-    async def _take_turn(self, line: Line, echo: EchoTest) -> None:
-        """Wait until there is something to do, and do it; nobody else uses the line meanwhile."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(echo.next):
-                await self._rung.wait()
-        self._rung.clear()
-        line.check()
-        word = echo.due(_now())
-        hints, self._unsent = self._unsent, {}
-        payloads = packed(self._bot, self._sender, hints)
-        payloads += packed(self._bot, self._sender, self._announcing, "follow")
-        self._announcing = {}
-        if word is not None:
-            payloads.append(Payload("echo", self._bot, self._sender, (word,)))
-        if payloads:
-            await self._send(line, payloads, len(hints))
-            await asyncio.sleep(self._pace.gather)
-
-    async def _send(self, line: Line, payloads: Iterable[Payload], hints: int) -> None:
+    async def _carry(self) -> NoReturn:
+        """Connect, and carry hints until a connection fails; that is raised."""
+        connections: list[asyncpg.Connection] = []
         try:
-            await line.send(map(str, payloads))
-        except StorageUnavailable as error:
-            self.dropped += hints
-            if not isinstance(error, NotSent):
-                raise
-            if not self._refused:
-                log.warning(
-                    "Hints to other processes are dropped. %s",
-                    error.detail,
-                    extra={"action": "hints_refused"},
+            async with asyncio.timeout(self._timing.timeout):
+                for _ in range(2):
+                    connections.append(await self._connect())
+                    connections[-1].add_termination_listener(lambda _connection: self._wake_up.set())
+                listener, sender = connections
+                await listener.add_listener(CHANNEL, self._receive)
+            self._connected = True
+            self._echo, self._echo_due, self._echo_arrived = None, _now(), False
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._echo_due):
+                        await self._wake_up.wait()
+                self._wake_up.clear()
+                if listener.is_closed() or sender.is_closed():
+                    raise StorageUnavailable(_CLOSED)
+                await self._send(sender)
+        finally:
+            self._connected = False
+            self.dropped += len(self._unsent)
+            self._unsent.clear()
+            for connection in connections:
+                # Not `close`, which waits for an answer: this also happens when there will never be one.
+                connection.terminate()
+            # What was broken off is closed in the loop's next round, which may be its last.
+            await asyncio.sleep(0)
+
+    async def _send(self, sender: asyncpg.Connection) -> None:
+        """Send the hints that have come in, and an echo when it is time for one."""
+        ids = list(self._unsent)
+        batches = [" ".join(ids[start : start + MAX_IDS]) for start in range(0, len(ids), MAX_IDS)]
+        payloads = [f"hints {self._bot} {self._sender} {batch}" for batch in batches]
+        if _now() >= self._echo_due:
+            if self._echo is not None:
+                raise StorageUnavailable(
+                    f"The echo test failed: nothing arrived within {self._timing.timeout:g} s. A connection "
+                    "pooler in transaction mode would explain it: let DATABASE_URL name the database itself."
                 )
-            self._refused = True
-        else:
-            self._refused = False
-
-    def _hear(self, echo: EchoTest, text: str) -> None:
-        payload = Payload.parsed(text)
-        if payload is None or payload.bot != self._bot:
+            self._echo = secrets.token_hex(8)
+            self._echo_due = _now() + self._timing.timeout
+            payloads.append(f"echo {self._bot} {self._sender} {self._echo}")
+        if not payloads:
             return
-        is_own = payload.sender == self._sender
-        if payload.kind == "echo" and is_own:
-            self._hear_echo(echo, payload.words[0])
-        elif payload.kind == "follow" and not is_own:
-            self._hear_of_followers(payload.words)
-        elif payload.kind == "hints" and not is_own:
-            log.debug(
-                "Another process hints at tasks: %d.",
-                len(payload.words),
-                extra={"action": "hints_received", "tasks": payload.words},
-            )
-            self._here.hint(payload.words)
+        self._unsent = {}
+        sent = False
+        try:
+            sent = await self._notify(sender, payloads)
+        finally:
+            if not sent:
+                self.dropped += len(ids)
+        await asyncio.sleep(self._timing.gather)
 
-    def _hear_of_followers(self, task_ids: Sequence[str]) -> None:
-        log.debug(
-            "Another process follows tasks: %d.",
-            len(task_ids),
-            extra={"action": "followers_heard", "tasks": task_ids},
+    async def _notify(self, sender: asyncpg.Connection, payloads: Sequence[str]) -> bool:
+        """Send these in one transaction of their own; returns whether PostgreSQL took them."""
+        async with asyncio.timeout(self._timing.timeout):
+            try:
+                await sender.execute(_NOTIFY, CHANNEL, payloads)
+            except asyncpg.PostgresError as error:
+                if sender.is_closed():
+                    raise
+                reason = _reason(error, self._timing.timeout)
+                self._refusal.begin(
+                    "NOTIFY refused; hints to other processes are dropped. %s", reason, action="hints_refused"
+                )
+                if isinstance(error, asyncpg.ProgramLimitExceededError):
+                    # A queue that was full once stays full, though everybody has read it, until somebody asks
+                    # how full it is (seen with PostgreSQL 18).
+                    await sender.execute("SELECT pg_notification_queue_usage()")
+                return False
+        self._refusal.end("NOTIFY accepted again.", action="hints_back")
+        return True
+
+    def _receive(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+        match payload.split(" "):
+            case ["echo", self._bot, self._sender, self._echo]:
+                self._receive_echo()
+            case ["hints", self._bot, sender, *task_ids] if sender != self._sender:
+                log.debug(
+                    "Hints received: %d.",
+                    len(task_ids),
+                    extra={"action": "hints_received", "tasks": task_ids},
+                )
+                self._local.hint(task_ids)
+
+    def _receive_echo(self) -> None:
+        self._echo, self._echo_due = None, _now() + self._timing.echo_every
+        if self._echo_arrived:
+            return
+        self._echo_arrived = True
+        self._failures, self.trouble = 0, None
+        self._outage.end(
+            "LISTEN connection restored. Hints not sent meanwhile: %d.",
+            self.dropped - self._dropped_before_outage,
+            action="hints_back",
         )
-        missed = self._elsewhere.heard(task_ids, _now())
-        if missed:
-            self._pass_on(missed)
+        # What was hinted at before this connection listened was missed.
+        self._missed.set()
 
-    def _hear_echo(self, echo: EchoTest, word: str) -> None:
-        was_proven = echo.proven
-        if echo.heard(word, _now()) and not was_proven:
-            self._outage.ended(self.dropped)
-            # What was hinted at before this connection listened was missed.
+    def _failed(self, reason: str) -> None:
+        self._failures += 1
+        if self._outage.begin("LISTEN connection failed; reconnecting. %s", reason, action="hints_lost"):
+            self._dropped_before_outage = self.dropped
+        if self._failures < FAILURES_BEFORE_POLLING:
+            return
+        self.trouble = f"LISTEN connection failed; polling every {POLL_EVERY_WITHOUT_HINTS:g} s. {reason}"
+        if self._failures == FAILURES_BEFORE_POLLING:
+            log.warning("%s", self.trouble, extra={"action": "hints_given_up"})
+            # The rows are to be read more often from now on.
             self._missed.set()
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    match error:
+        case StorageUnavailable():
+            return error.detail
+        case TimeoutError():
+            return f"PostgreSQL does not answer within {timeout:g} s."
+        case OSError():
+            return f"PostgreSQL cannot be reached ({(error.strerror or type(error).__name__).lower()})."
+        case asyncpg.PostgresError():
+            # Its first words only: details and hints are for those who wrote the statement.
+            return f"PostgreSQL says: {str(error.args[0]).rstrip('.')}."
+        case _:
+            return _CLOSED

@@ -16,6 +16,9 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn
 
 from core.model.errors import TelegateError
 from infra.server.tls import ReloadingTls
+from infra.store.errors import StoreRefused
+from infra.store.sql.transactions import Database
+from infra.store.sqlite.waiting import WaitingSqliteDatabase
 
 BAD_START: Final = 3
 _LONGEST_HANDSHAKE = 10.0
@@ -106,3 +109,13 @@ def tell_bad_start(error: TelegateError) -> None:
     """Write why the server cannot start: one readable block on stderr, without a traceback."""
     sys.stderr.write(f"\nTelegate cannot start. {error.detail}\n\n")
     sys.stderr.flush()
+
+
+async def exit_unless_opened(database: Database) -> None:
+    """Return when no other server works on the database; end the process when that takes too long."""
+    if isinstance(database, WaitingSqliteDatabase):
+        try:
+            await database.opened()
+        except StoreRefused as error:
+            tell_bad_start(error)
+            sys.exit(BAD_START)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.model.errors import StorageUnavailable
+from core.model.identity import ButtonKey
 from core.ports import Clock
-from core.presentation.buttons import ButtonKey
 from infra.observability.clock import SystemClock
 from infra.store.errors import NOTHING_DONE, StoreRefused
 from infra.store.sql.button_keys import StoredKeys
 from infra.store.sql.chats import SqlChatStore
-from infra.store.sql.deadlines import SqlDeadlineStore
-from infra.store.sql.heartbeat import SqlPresenceStore
+from infra.store.sql.heartbeat import SqlHeartbeatStore
 from infra.store.sql.inbox import SqlInboxStore
+from infra.store.sql.jobs import SqlJobStore
 from infra.store.sql.metrics import SqlFigureStore
 from infra.store.sql.tasks import SqlTaskStore
 from infra.store.sql.transactions import Database
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("telegate.store")
 
 
-class Store(SqlChatStore, SqlTaskStore, SqlDeadlineStore, SqlInboxStore, SqlPresenceStore, SqlFigureStore):
-    """The ports `TaskStore`, `DeadlineStore` and `InboxStore` for one bot.
+class Store(SqlTaskStore, SqlJobStore, SqlInboxStore, SqlChatStore, SqlHeartbeatStore, SqlFigureStore):
+    """The ports `TaskStore`, `JobStore`, `InboxStore`, `ChatStore` and `HeartbeatStore` for one bot.
 
     Args:
         database: runs the transactions; it stays whoever opened it who closes it.
@@ -125,3 +125,12 @@ async def open_postgres(
         yield Store(database, bot, clock or SystemClock(), keys)
     finally:
         await database.close()
+
+
+def open_store(
+    place: Path | PostgresAddress, bot: int, *, lock_wait: float, clock: Clock | None = None
+) -> AbstractAsyncContextManager[Store]:
+    """A store where the operator wants it; takes what `open_sqlite` and `open_postgres` take."""
+    if isinstance(place, Path):
+        return open_sqlite(place, bot, lock_wait=lock_wait, clock=clock)
+    return open_postgres(place, bot, clock=clock)

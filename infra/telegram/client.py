@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.metrics import SLOW, Durations
-from core.ports import Migrated, NotReached, Part, Rejected, Unclear
+from core.metrics import SLOW, Histogram
+from core.model.errors import DeliveryUnknown, Migrated, NotDelivered, Rejected
+from core.model.part import Part
 from infra.config.secret import Secret
 from infra.observability.redaction import KnownSecrets
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
@@ -68,7 +69,7 @@ class TelegramClient:
         self._conceal = KnownSecrets((token, own_half, *secrets)).hide
         self.username: str | None = None
         self.hear_date: Callable[[str | None], None] | None = None
-        self.calls = Durations(SLOW)
+        self.calls = Histogram(SLOW)
         self._token = token
         self._api_url = api_url.rstrip("/")
         self._total_seconds = total_seconds
@@ -82,7 +83,7 @@ class TelegramClient:
         self._closed = False
 
     async def close(self) -> None:
-        """Close every connection; calls after this are `NotReached`."""
+        """Close every connection; calls after this are `NotDelivered`."""
         self._closed = True
         async with self._opening:
             connection, self._connection = self._connection, None
@@ -99,7 +100,7 @@ class TelegramClient:
         while True:
             try:
                 self.username = await self._through_bot("getMe", _username)
-            except (NotReached, Rejected, Unclear) as error:
+            except (NotDelivered, Rejected, DeliveryUnknown) as error:
                 # The call itself was told already.
                 _logger.debug(
                     "The bot's username is not known yet. %s",
@@ -211,7 +212,7 @@ class TelegramClient:
     async def _open(self) -> Connection:
         async with self._opening:
             if self._closed:
-                raise NotReached("The gateway is stopping, so Telegram was not asked.")
+                raise NotDelivered("The gateway is stopping, so Telegram was not asked.")
             if self._connection is None:
                 module = await asyncio.to_thread(import_module, "infra.telegram.connection")
                 connection: Connection = module.Connection(
@@ -227,7 +228,7 @@ class TelegramClient:
         try:
             with _Measuring(self.calls, method):
                 result = await connection.call(method, parameters)
-        except (NotReached, Unclear) as error:
+        except (NotDelivered, DeliveryUnknown) as error:
             self._missed(method, error, begun)
             raise
         self._heard()
@@ -251,7 +252,7 @@ class TelegramClient:
                 result = await connection.through_bot(action)
         except Refused as refused:
             raise self._reported(method, refused) from refused
-        except (NotReached, Unclear) as error:
+        except (NotDelivered, DeliveryUnknown) as error:
             self._missed(method, error, begun)
             raise
         self._heard()
@@ -268,12 +269,12 @@ class TelegramClient:
             extra={"action": "telegram_back", "seconds": seconds},
         )
 
-    def _missed(self, method: str, error: NotReached | Unclear, begun: float) -> None:
+    def _missed(self, method: str, error: NotDelivered | DeliveryUnknown, begun: float) -> None:
         self._away_since = self._away_since or begun
-        outcome = "not_reached" if isinstance(error, NotReached) else "unclear"
+        outcome = "not_reached" if isinstance(error, NotDelivered) else "unclear"
         _logger.warning("%s failed. %s", method, error.detail, extra=_fields(method, outcome, begun))
 
-    def _reported(self, method: str, refused: Refused) -> NotReached | Rejected | Migrated:
+    def _reported(self, method: str, refused: Refused) -> NotDelivered | Rejected | Migrated:
         self._heard()
         wrong_set_up = refused.code in _TOKEN_OR_METHOD_UNKNOWN
         error = as_core_error(refused)
@@ -294,7 +295,7 @@ class _Measuring:
 
     __slots__ = ("_begun", "_calls", "_method")
 
-    def __init__(self, calls: Durations, method: str) -> None:
+    def __init__(self, calls: Histogram, method: str) -> None:
         self._calls = calls
         self._method = method
         self._begun = time.monotonic()
@@ -314,7 +315,7 @@ def _outcome(error: BaseException | None) -> str:
             return "done"
         case Refused():
             return "too_many" if error.code == _TOO_MANY else "refused"
-        case NotReached():
+        case NotDelivered():
             return "not_reached"
     # A call that was let go of may have been done as well.
     return "unclear"

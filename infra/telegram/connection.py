@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import telegram
 from telegram.error import TelegramError
 
-from core.ports import NotReached, Unclear
+from core.model.errors import DeliveryUnknown, NotDelivered
 from infra.config.secret import Secret
 from infra.telegram.payloads import Parameters
 from infra.telegram.responses import read_answer, why_not
@@ -70,8 +70,8 @@ class Connection:
 
         Raises:
             Refused: Telegram said no.
-            NotReached: certainly not done.
-            Unclear: may or may not have been done.
+            NotDelivered: certainly not done.
+            DeliveryUnknown: may or may not have been done.
         """
         try:
             status, payload = await self._transport.call(f"{self._address}/{method}", parameters)
@@ -92,13 +92,13 @@ class Connection:
             raise _translated(Unanswered("The answer is not what the Bot API promises.")) from error
 
 
-def _translated(error: TelegramError) -> NotReached | Unclear:
+def _translated(error: TelegramError) -> NotDelivered | DeliveryUnknown:
     if isinstance(error, NothingWritten):
-        return NotReached(
+        return NotDelivered(
             f"Telegram cannot be reached. {error.message} Nothing was done, so it can be tried again."
         )
     what = error.message if isinstance(error, Unanswered) else "The answer cannot be read."
-    return Unclear(
+    return DeliveryUnknown(
         f"Telegram was asked, but gave no usable answer. {what} It may or may not have been done: "
         "look into the chat before you repeat it."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.ports import Button, Entity, Keyboard, Part
+from core.model.part import Button, Entity, Keyboard, Part
 
 Parameters = dict[str, Any]
 

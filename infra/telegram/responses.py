@@ -8,9 +8,15 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from core.model.errors import RecipientUnreachable, TelegramRejected
-from core.model.task import Failure
-from core.ports import Migrated, NotReached, Rejected, Unclear
+from core.model.errors import (
+    DeliveryUnknown,
+    Migrated,
+    NotDelivered,
+    RecipientUnreachable,
+    Rejected,
+    TelegramRejected,
+)
+from core.model.failure import Failure
 
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds: for longer than a day Telegram asks nobody to wait."""
@@ -84,7 +90,7 @@ def read_answer(status: int, payload: bytes, conceal: Callable[[str], str]) -> A
 
     Raises:
         Refused: Telegram said no (any 4xx).
-        Unclear: a 5xx, or an answer without sense: it may or may not have been done.
+        DeliveryUnknown: a 5xx, or an answer without sense: it may or may not have been done.
     """
     answer = _parse(payload)
     if status // 100 == _SUCCESS and answer.get("ok") is True and "result" in answer:
@@ -92,12 +98,12 @@ def read_answer(status: int, payload: bytes, conceal: Callable[[str], str]) -> A
     raise why_not(status, payload, conceal)
 
 
-def why_not(status: int, payload: bytes, conceal: Callable[[str], str]) -> Refused | Unclear:
+def why_not(status: int, payload: bytes, conceal: Callable[[str], str]) -> Refused | DeliveryUnknown:
     """What an answer means that is no success; takes what `read_answer` takes."""
     answer = _parse(payload)
     code = (_number(answer.get("error_code")) or status) if status // 100 == _SUCCESS else status
     if code // 100 != _CLIENT_ERROR or code == HTTPStatus.REQUEST_TIMEOUT:
-        return Unclear(_unclear_because(code))
+        return DeliveryUnknown(_unclear_because(code))
     return _refusal(code, answer, conceal)
 
 
@@ -126,12 +132,12 @@ def message_id_of(result: object) -> int:
     """The id of the message that Telegram says it has sent.
 
     Raises:
-        Unclear: it names none.
+        DeliveryUnknown: it names none.
     """
     message_id = _number(result.get("message_id")) if isinstance(result, dict) else None
     if message_id is not None and 0 < message_id < _STORABLE:
         return message_id
-    raise Unclear(
+    raise DeliveryUnknown(
         "Telegram said yes, but did not name the message, so it may or may not have been sent. "
         "Look into the chat before you repeat it."
     )
@@ -164,7 +170,7 @@ def _unclear_because(code: int) -> str:
     return f"Telegram {what}, so it may or may not have done this. Look into the chat before you repeat it."
 
 
-def as_core_error(refused: Refused) -> NotReached | Rejected | Migrated:
+def as_core_error(refused: Refused) -> NotDelivered | Rejected | Migrated:
     """What a refusal means for a task.
 
     Source: https://core.telegram.org/bots/api#responseparameters, and the texts of the Bot API server.
@@ -172,7 +178,7 @@ def as_core_error(refused: Refused) -> NotReached | Rejected | Migrated:
     if refused.migrated_to is not None:
         return Migrated(refused.migrated_to)
     if refused.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return NotReached(
+        return NotDelivered(
             _later(refused.retry_after),
             retry_after=refused.retry_after,
             error_code=refused.code,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from core.model.question import Person
+from core.model.person import Person
 from core.model.update import (
     ButtonPressed,
     Carrier,

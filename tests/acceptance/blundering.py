@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from core.ports import Part
+from core.model.part import Part
+from core.ports import Messenger
 from handlers.keys import Services
 from infra import app
+from infra.config.settings import Settings
 from infra.server.runner import GatewayRunner
 
 BUG = "A text that the bug does not take"
@@ -18,32 +20,38 @@ class Blunder(Exception):
     """Something that nobody has thought of, in careless words."""
 
 
-class BlunderingGateway(app.Gateway):
-    """A gateway whose sweep and whose sending have a bug."""
+class BlunderingMessenger:
+    """A messenger with a bug."""
 
-    def services(self) -> Services:
-        """See `infra.app.Gateway.services`."""
-        really_send = self.sender.messenger.send
+    def __init__(self, inner: Messenger) -> None:
+        self._inner = inner
 
-        async def send(chat: int | str, topic: int | None, part: Part) -> int:
-            if part.body.text == BUG:
-                self.blunder()
-            return await really_send(chat, topic, part)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-        async def sweep() -> int:
-            self.blunder()
-
-        self.sender.messenger.send = send  # type: ignore[method-assign]  # this is the bug
-        return replace(super().services(), sweep=sweep)
-
-    def blunder(self) -> NoReturn:
-        """Raise what a library would that knows nothing of secrets; the cause is no better."""
-        secrets = [secret.reveal() for secret in self.settings.secrets]
-        url = f"https://api.telegram.org/bot{self.settings.bot_token.reveal()}/sendMessage"
-        cause = LookupError(f"{self.settings} {self.settings!r} {secrets}")
-        raise Blunder(f"POST {url} with {secrets!r} went wrong") from cause
+    async def send(self, chat: int | str, topic: int | None, part: Part) -> int:
+        """See `core.ports.Messenger.send`."""
+        if part.body.text == BUG:
+            blunder()
+        return await self._inner.send(chat, topic, part)
 
 
 async def create_app() -> GatewayRunner:
-    """See `infra.app.create_app`."""
-    return await app.create_app(BlunderingGateway)
+    """A gateway whose sweep and whose sending have a bug."""
+    return await app.create_app(app.Substitutes(messenger=BlunderingMessenger, services=_with_bad_sweep))
+
+
+def _with_bad_sweep(services: Services) -> Services:
+    async def sweep() -> int:
+        blunder()
+
+    return replace(services, sweep=sweep)
+
+
+def blunder() -> NoReturn:
+    """Raise what a library would that knows nothing of secrets; the cause is no better."""
+    settings = Settings.from_environment()
+    secrets = [secret.reveal() for secret in settings.secrets]
+    url = f"https://api.telegram.org/bot{settings.bot_token.reveal()}/sendMessage"
+    cause = LookupError(f"{settings} {settings!r} {secrets}")
+    raise Blunder(f"POST {url} with {secrets!r} went wrong") from cause

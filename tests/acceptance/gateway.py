@@ -70,15 +70,35 @@ def minted(service: str, roles: Sequence[str], **claims: object) -> str:
     return jwt.encode(kept, JWT_SECRET, algorithm="HS256")
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which code a server and its commands are started from.
+
+    Attributes:
+        folder: has the packages `core`, `handlers` and `infra`.
+        config: gunicorn's configuration.
+    """
+
+    folder: Path = ROOT
+    config: str = "python:infra.server.gunicorn"
+
+
+CURRENT = Version()
+
+
+def environment(settings: Mapping[str, str], version: Version = CURRENT) -> dict[str, str]:
     """An environment made from nothing: the settings, and what Python and coverage need."""
-    inherited = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    fixed = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    return {**inherited, **fixed, "HOME": "/nonexistent", "LANG": "C.UTF-8", **settings}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    inherited = measured if version is CURRENT else {}
+    code = {"PYTHONPATH": str(version.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    fixed = {"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    return {**inherited, **code, **fixed, **settings}
 
 
-def application() -> str:
+def application(version: Version = CURRENT) -> str:
     """What gunicorn loads: the server, the one in which no hint arrives, or the one that a test names."""
+    if version is not CURRENT:
+        return "infra.app:create_app"
     if named := os.environ.get("ACCEPTANCE_APPLICATION"):
         return named
     dropped = os.environ.get("ACCEPTANCE_HINTS") == "dropped"
@@ -97,11 +117,13 @@ class Server:
         folder: its working directory, with its database, policy and log.
         settings: its environment, but for what every process needs.
         tls: how to check its certificate; None when it speaks plain HTTP.
+        version: the code that its next process runs.
     """
 
     folder: Path
     settings: dict[str, str]
     tls: ssl.SSLContext | None = None
+    version: Version = CURRENT
     process: asyncio.subprocess.Process | None = None
     tokens: set[str] = field(default_factory=set)
 
@@ -130,12 +152,12 @@ class Server:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process, as the Procfile's web line does."""
-        command = (sys.executable, "-m", "gunicorn", "-c", "python:infra.server.gunicorn", application())
+        loaded = ("-c", self.version.config, application(self.version))
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *command,
+                *(sys.executable, "-m", "gunicorn", *loaded),
                 cwd=self.folder,
-                env=environment(self.settings),
+                env=environment(self.settings, self.version),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -343,7 +365,7 @@ class Gate:
             return int((await response.json())["waiters"])
 
     async def until_waiting(self, count: int) -> None:
-        """Wait until exactly so many requests wait; a second must be enough (F25), five are allowed."""
+        """Wait until exactly so many requests wait; a second must be enough, five are allowed."""
         async with asyncio.timeout(5):
             while await self.waiters() != count:  # noqa: ASYNC110 - another process cannot set an Event here
                 await asyncio.sleep(0.02)
@@ -507,7 +529,7 @@ async def telegate(gate: Gate, *arguments: str, **settings: str) -> subprocess.C
         subprocess.run,
         (sys.executable, "-m", "infra", *arguments),
         cwd=gate.server.folder,
-        env=environment({**gate.server.settings, **settings}),
+        env=environment({**gate.server.settings, **settings}, gate.server.version),
         capture_output=True,
         text=True,
         timeout=60,
@@ -537,6 +559,7 @@ async def opened(
     tls: ssl.SSLContext | None = None,
     started: bool = True,
     settings: Mapping[str, str] | None = None,
+    version: Version = CURRENT,
 ) -> AsyncIterator[Gate]:
     """A server with a sandbox of its own; at the end it is stopped and its log is looked through.
 
@@ -546,12 +569,12 @@ async def opened(
         tls: how to check its certificate, when the settings give it one.
         started: whether to set the webhook and start the process.
         settings: more of its environment; an empty one is left out.
+        version: the code that it runs.
     """
     (folder / "permissions.yaml").write_text(policy)
     async with Sandbox.start(token=BOT_TOKEN, time_scale=0.05) as sandbox:
-        server = Server(
-            folder, server_settings(folder, sandbox.api_url, settings or {}, tls=tls is not None), tls
-        )
+        given = server_settings(folder, sandbox.api_url, settings or {}, tls=tls is not None)
+        server = Server(folder, given, tls, version)
         timeout, connector = aiohttp.ClientTimeout(total=40), aiohttp.TCPConnector(limit=0, ssl=tls or True)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             gate = Gate(server, sandbox, session)

@@ -1,4 +1,4 @@
-"""The gateway with a waker that drops every hint: gunicorn loads this instead of `infra.app:create_app`.
+"""The gateway with a notifier that drops every hint: gunicorn loads this instead of `infra.app:create_app`.
 
 A hint only ever saves time. So whatever the acceptance tests ask for must also happen when none arrives:
 `make test-hintless` runs all of them so, and `test_hintless.py` the most telling ones in every run.
@@ -6,20 +6,14 @@ A hint only ever saves time. So whatever the acceptance tests ask for must also 
 
 from __future__ import annotations
 
-from core.ports import Waker
 from infra import app
 from infra.server.runner import GatewayRunner
-from tests.fakes.wakers import DeafWaker
-
-
-class HintlessGateway(app.Gateway):
-    """A gateway whose requests learn of changes only by looking at what they wait for, every two seconds."""
-
-    def make_waker(self) -> Waker:
-        """A waker that says nothing of its trouble, which is the worst kind."""
-        return DeafWaker()
+from tests.fakes.notifier import DeafNotifier
 
 
 async def create_app() -> GatewayRunner:
-    """See `infra.app.create_app`."""
-    return await app.create_app(HintlessGateway)
+    """A gateway whose requests learn of changes only by looking at what they wait for, every two seconds.
+
+    Its notifier does not say that anything is wrong, which is the worst kind.
+    """
+    return await app.create_app(app.Substitutes(notifier=DeafNotifier()))

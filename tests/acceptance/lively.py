@@ -12,15 +12,10 @@ COMMENT_EVERY = 0.2
 """Seconds."""
 
 
-class LivelyGateway(app.Gateway):
-    """A gateway that comments every fifth of a second, and looks then whether the token still counts."""
-
-    def services(self) -> Services:
-        """See `infra.app.Gateway.services`."""
-        services = super().services()
-        return replace(services, streams=replace(services.streams, comment_every=COMMENT_EVERY))
-
-
 async def create_app() -> GatewayRunner:
-    """See `infra.app.create_app`."""
-    return await app.create_app(LivelyGateway)
+    """A gateway that comments every fifth of a second, and looks then whether the token still counts."""
+    return await app.create_app(app.Substitutes(services=_lively))
+
+
+def _lively(services: Services) -> Services:
+    return replace(services, streams=replace(services.streams, comment_every=COMMENT_EVERY))

@@ -14,12 +14,23 @@ _EVERY_ENDPOINT = """
       - GET /v1/tasks/{id}
       - GET /v1/tasks/{id}/events
       - DELETE /v1/tasks/{id}
+      - GET /v1/tasks/{id}/history
+      - POST /v1/tasks/{id}/consume
+      - DELETE /v1/tasks
+      - GET /v1/audit
       - POST /v1/telegram/{method}
       - GET /v1/files/{file_id}
       - GET /v1/chats
       - POST /v1/broadcasts
       - GET /v1/commands/events
+      - POST /v1/commands/{id}/take
       - POST /v1/commands/{id}/replies
+      - GET /v1/deliveries
+      - GET /v1/deliveries/{id}
+      - POST /v1/deliveries/{id}/redeliver
+      - POST /v1/deliveries/test
+      - POST /mcp
+      - POST /v1/hooks/claude-code
       - POST /v1/sweep
       - GET /metrics"""
 

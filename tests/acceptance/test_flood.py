@@ -21,7 +21,7 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate]:
         await own.end_test()
 
 
-async def test_f1_a_chat_that_is_told_to_wait_waits_and_others_do_not(gate: Gate, service: Service) -> None:
+async def test_a_chat_that_is_told_to_wait_waits_and_others_do_not(gate: Gate, service: Service) -> None:
     ada, grace = gate.person(), gate.person()
     gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=2)
     told = (await service.send(message(ada), prefer="respond-async", key="k")).task(202)
@@ -38,7 +38,7 @@ async def test_f1_a_chat_that_is_told_to_wait_waits_and_others_do_not(gate: Gate
     assert all(call.monotonic - first.monotonic >= 2 for call in later)
 
 
-async def test_f1_a_question_waits_out_the_flood_and_is_asked_once(gate: Gate, service: Service) -> None:
+async def test_a_question_waits_out_the_flood_and_is_asked_once(gate: Gate, service: Service) -> None:
     ada = gate.person()
     gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=1)
     asking = service.asking(question(ada))
@@ -47,7 +47,7 @@ async def test_f1_a_question_waits_out_the_flood_and_is_asked_once(gate: Gate, s
     assert len(gate.sandbox.chat(ada.id).messages) == 1
 
 
-async def test_f2_two_chats_told_to_wait_make_the_whole_bot_wait(gate: Gate, service: Service) -> None:
+async def test_two_chats_told_to_wait_make_the_whole_bot_wait(gate: Gate, service: Service) -> None:
     ada, grace, alan = gate.person(), gate.person(), gate.person()
     for each in (ada, grace):
         gate.sandbox.fault("too_many_requests", method="sendMessage", chat=each.id, retry_after=3)

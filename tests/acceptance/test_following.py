@@ -270,7 +270,7 @@ async def test_a_client_of_http_1_0_reads_to_the_end_of_the_connection(
 # Whoever goes away
 
 
-async def test_f25_a_client_that_goes_away_frees_its_seat(gate: Gate, service: Service) -> None:
+async def test_a_client_that_goes_away_frees_its_seat(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await service.asked(question(ada))
     crowd = [await raw(gate, asking_for_events(service, task["id"])) for _ in range(50)]
@@ -357,7 +357,7 @@ async def test_a_role_that_loses_the_endpoint_loses_its_streams(
         await gate.end_test()
 
 
-async def test_f18_sigterm_ends_two_hundred_streams_at_once_and_the_next_process_goes_on(
+async def test_sigterm_ends_two_hundred_streams_at_once_and_the_next_process_goes_on(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, settings={"SHUTDOWN_GRACE": "60"}) as gate:

@@ -203,7 +203,7 @@ BODIES = {
 
 @in_module_loop
 @pytest.mark.parametrize("endpoint", BODIES)
-async def test_f35_t27_any_body_gets_an_answer(gate: Gate, service: Service, endpoint: str) -> None:
+async def test_any_body_gets_an_answer(gate: Gate, service: Service, endpoint: str) -> None:
     method, path = endpoint.split()
     valid = await service.call(method, path, raw=as_json(BODIES[endpoint]), prefer="respond-async")
     assert valid.status == 202 or method == "PATCH", valid.told()

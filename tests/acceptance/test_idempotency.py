@@ -13,7 +13,7 @@ from tests.acceptance.gateway import Gate, Service, message, question
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_f26_fifty_parallel_posts_with_one_key_are_one_question_and_fifty_equal_answers(
+async def test_fifty_parallel_posts_with_one_key_are_one_question_and_fifty_equal_answers(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -36,7 +36,7 @@ async def test_fifty_parallel_messages_with_one_key_are_one_message(gate: Gate, 
     assert gate.sends(ada) == 1
 
 
-async def test_f27_the_same_key_with_another_body_is_refused_and_the_original_stays(
+async def test_the_same_key_with_another_body_is_refused_and_the_original_stays(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()

@@ -30,7 +30,7 @@ async def asked_with_data(
     return task, asked, asked.button("Yes").data or ""
 
 
-async def test_f24_a_tap_on_an_expired_question_is_told_so_and_counts_for_nothing(
+async def test_a_tap_on_an_expired_question_is_told_so_and_counts_for_nothing(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -42,7 +42,7 @@ async def test_f24_a_tap_on_an_expired_question_is_told_so_and_counts_for_nothin
     assert (expired["state"], asked.buttons) == ("expired", [])
 
 
-async def test_f24_a_tap_on_an_answered_question_names_who_was_first_and_counts_for_nothing(
+async def test_a_tap_on_an_answered_question_names_who_was_first_and_counts_for_nothing(
     gate: Gate, service: Service
 ) -> None:
     ada, grace = gate.person(), gate.person()
@@ -59,7 +59,7 @@ async def test_f24_a_tap_on_an_answered_question_names_who_was_first_and_counts_
     assert asked.buttons == []
 
 
-async def test_f24_a_tap_removes_buttons_that_had_stayed_behind(gate: Gate, service: Service) -> None:
+async def test_a_tap_removes_buttons_that_had_stayed_behind(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task, asked, _ = await asked_with_data(gate, service, ada)
     with gate.sandbox.fault(
@@ -78,10 +78,10 @@ def forget(gate: Gate, task: Json) -> None:
     """What `RETENTION_DAYS` later happens to a task."""
     with contextlib.closing(sqlite3.connect(gate.server.database, timeout=10)) as database, database:
         database.execute("PRAGMA foreign_keys = ON")
-        assert database.execute("DELETE FROM tasks WHERE id = ?", (task["id"],)).rowcount == 1
+        assert database.execute("DELETE FROM telegate_tasks WHERE id = ?", (task["id"],)).rowcount == 1
 
 
-async def test_f24_a_tap_on_a_question_that_nobody_remembers_is_told_so_and_takes_its_buttons_away(
+async def test_a_tap_on_a_question_that_nobody_remembers_is_told_so_and_takes_its_buttons_away(
     gate: Gate, service: Service
 ) -> None:
     ada, grace = gate.person(), gate.person()
@@ -95,7 +95,7 @@ async def test_f24_a_tap_on_a_question_that_nobody_remembers_is_told_so_and_take
     assert ((await service.task(other["id"]))["state"], kept.history) == ("asked", [])
 
 
-async def test_f24_a_tap_on_a_question_of_a_database_that_was_replaced_takes_its_buttons_away(
+async def test_a_tap_on_a_question_of_a_database_that_was_replaced_takes_its_buttons_away(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as gate:
@@ -112,7 +112,7 @@ async def test_f24_a_tap_on_a_question_of_a_database_that_was_replaced_takes_its
         assert (asked.buttons, asked.text) == ([], "Deploy build 1234?")
 
 
-async def test_f24_buttons_that_cannot_be_taken_away_delay_no_popup_and_make_no_noise(
+async def test_buttons_that_cannot_be_taken_away_delay_no_popup_and_make_no_noise(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -131,7 +131,7 @@ async def test_f24_buttons_that_cannot_be_taken_away_delay_no_popup_and_make_no_
         assert "did not succeed" not in said
 
 
-async def test_t15_a_forged_tap_never_makes_the_gateway_edit_a_message(gate: Gate, service: Service) -> None:
+async def test_a_forged_tap_never_makes_the_gateway_edit_a_message(gate: Gate, service: Service) -> None:
     ada, mallory = gate.person(), gate.person()
     group = gate.group(ada, mallory)
     gone = await service.asked(question(group, respondents={"people": [mallory.id]}))
@@ -149,7 +149,7 @@ async def test_t15_a_forged_tap_never_makes_the_gateway_edit_a_message(gate: Gat
     assert (await service.task(task["id"]))["state"] == "asked"
 
 
-async def test_t15_garbage_takes_nobody_s_buttons_away(gate: Gate, service: Service) -> None:
+async def test_garbage_takes_nobody_s_buttons_away(gate: Gate, service: Service) -> None:
     ada, mallory = gate.person(), gate.person()
     group = gate.group(ada, mallory)
     task = await service.asked(question(group, respondents={"people": [ada.id]}))

@@ -9,7 +9,7 @@ from tests.acceptance.gateway import Gate, Service, question
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_f25_a_client_that_goes_away_frees_its_seat_and_the_question_stays(
+async def test_a_client_that_goes_away_frees_its_seat_and_the_question_stays(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -25,7 +25,7 @@ async def test_f25_a_client_that_goes_away_frees_its_seat_and_the_question_stays
     assert gate.sends(ada) == 1
 
 
-async def test_f25_hundred_clients_that_go_away_leave_nothing_behind(gate: Gate, service: Service) -> None:
+async def test_hundred_clients_that_go_away_leave_nothing_behind(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await service.asked(question(ada))
     waiting = [gate.begin(service.get(f"/v1/tasks/{task['id']}", prefer="wait=25")) for _ in range(100)]

@@ -30,7 +30,7 @@ async def until(true: Callable[[], bool], within: float = 20) -> None:
 # A loop that stands still
 
 
-async def test_f20_a_worker_whose_loop_stands_still_is_told_of_killed_and_replaced(
+async def test_a_worker_whose_loop_stands_still_is_told_of_killed_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.blocking:create_app")
@@ -121,7 +121,7 @@ async def on_disk(folder: Path, disk: Path) -> AsyncIterator[Gate]:
         await gate.end_test()
 
 
-async def hold_to_f34(gate: Gate, disk: Path, full: Callable[[Gate, Path], Full]) -> None:
+async def check_a_full_disk(gate: Gate, disk: Path, full: Callable[[Gate, Path], Full]) -> None:
     service, ada = gate.service(), gate.person()
     task = await service.asked(question(ada))
     asked = await gate.next_message(ada)
@@ -145,12 +145,12 @@ async def hold_to_f34(gate: Gate, disk: Path, full: Callable[[Gate, Path], Full]
     assert gate.sends(ada) == 2
 
 
-async def test_f34_files_that_cannot_grow_refuse_writes_and_recover(tmp_path: Path) -> None:
+async def test_files_that_cannot_grow_refuse_writes_and_recover(tmp_path: Path) -> None:
     async with on_disk(tmp_path, tmp_path) as gate:
-        await hold_to_f34(gate, tmp_path, limited)
+        await check_a_full_disk(gate, tmp_path, limited)
 
 
-async def test_f34_a_disk_that_is_really_full_refuses_writes_and_recovers(tmp_path: Path) -> None:
+async def test_a_disk_that_is_really_full_refuses_writes_and_recovers(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         async with on_disk(tmp_path, disk) as gate:
-            await hold_to_f34(gate, disk, filled)
+            await check_a_full_disk(gate, disk, filled)

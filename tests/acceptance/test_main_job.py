@@ -108,9 +108,7 @@ async def test_a_second_person_is_told_who_was_first_and_the_answer_stays(
     assert (await service.task(task["id"]))["answers"] == [task["answer"]]
 
 
-async def test_t16_of_many_taps_at_once_one_counts_and_all_others_are_told(
-    gate: Gate, service: Service
-) -> None:
+async def test_of_many_taps_at_once_one_counts_and_all_others_are_told(gate: Gate, service: Service) -> None:
     people = [gate.person() for _ in range(30)]
     group = gate.group(*people)
     asking = service.asking(question(group, respondents={"people": [person.id for person in people]}))
@@ -135,7 +133,7 @@ async def test_an_impatient_double_tap_is_one_answer(gate: Gate, service: Servic
     assert [answer["choice"] for answer in task["answers"]] == ["no"]
 
 
-async def test_t14_a_stranger_s_tap_gets_a_popup_and_changes_nothing(gate: Gate, service: Service) -> None:
+async def test_a_stranger_s_tap_gets_a_popup_and_changes_nothing(gate: Gate, service: Service) -> None:
     ada, mallory = gate.person(), gate.person()
     group = gate.group(ada, mallory)
     asking = service.asking(question(group, respondents={"people": [ada.id]}))
@@ -152,7 +150,7 @@ async def test_t14_a_stranger_s_tap_gets_a_popup_and_changes_nothing(gate: Gate,
 
 
 @pytest.mark.parametrize("data", ["", "x", "yes", "A" * 32, "é" * 10, "🎉", "A" * 64, "../../etc/passwd"])
-async def test_t15_a_forged_button_gets_a_popup_and_changes_nothing(
+async def test_a_forged_button_gets_a_popup_and_changes_nothing(
     gate: Gate, service: Service, data: str
 ) -> None:
     ada = gate.person()
@@ -164,7 +162,7 @@ async def test_t15_a_forged_button_gets_a_popup_and_changes_nothing(
     assert asked.history == []
 
 
-async def test_t15_one_changed_character_of_a_button_makes_it_a_forgery(gate: Gate, service: Service) -> None:
+async def test_one_changed_character_of_a_button_makes_it_a_forgery(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await service.asked(question(ada))
     asked = await gate.next_message(ada)
@@ -177,7 +175,7 @@ async def test_t15_one_changed_character_of_a_button_makes_it_a_forgery(gate: Ga
     assert (await service.task(task["id"]))["state"] == "asked"
 
 
-async def test_t15_a_button_does_not_work_in_another_chat(gate: Gate, service: Service) -> None:
+async def test_a_button_does_not_work_in_another_chat(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await service.asked(question(ada))
     data = (await gate.next_message(ada)).button("Yes").data or ""
@@ -188,7 +186,7 @@ async def test_t15_a_button_does_not_work_in_another_chat(gate: Gate, service: S
     assert (await service.task(task["id"]))["state"] == "asked"
 
 
-async def test_f24_a_tap_on_a_question_that_is_over_gets_a_clear_popup_and_the_buttons_go(
+async def test_a_tap_on_a_question_that_is_over_gets_a_clear_popup_and_the_buttons_go(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -212,7 +210,7 @@ async def test_a_tap_whose_query_has_expired_at_telegram_still_counts(gate: Gate
     assert (await asking).task(200)["answer"]["choice"] == "yes"
 
 
-async def test_t14_an_anonymous_admin_has_no_person_and_may_not_answer(gate: Gate, service: Service) -> None:
+async def test_an_anonymous_admin_has_no_person_and_may_not_answer(gate: Gate, service: Service) -> None:
     ada = gate.person()
     group = gate.group(ada)
     task = await service.asked(question(group, respondents={"anyone": True}))

@@ -320,7 +320,7 @@ async def test_patch_edits_text_markup_and_buttons(gate: Gate, service: Service)
     assert await service.task(edit["id"]) == edit
 
 
-async def test_f10_an_edit_that_changes_nothing_is_success(gate: Gate, service: Service) -> None:
+async def test_an_edit_that_changes_nothing_is_success(gate: Gate, service: Service) -> None:
     ada = gate.person()
     task = await sent_task(service, message(ada, "Same"))
     edit = await service.call("PATCH", f"/v1/messages/{task['id']}", {"text": "Same"})
@@ -354,7 +354,7 @@ CORRECTIONS: list[tuple[str, Any]] = [("PATCH", {"text": "Mine now"}), ("DELETE"
 
 
 @pytest.mark.parametrize(("method", "body"), CORRECTIONS)
-async def test_t7_another_service_s_message_is_not_found(
+async def test_another_service_s_message_is_not_found(
     gate: Gate, service: Service, method: str, body: Json
 ) -> None:
     ada = gate.person()
@@ -455,7 +455,7 @@ async def test_the_first_reason_to_refuse_a_patch_is_the_one_that_is_told(
     (await service.call("PATCH", path, right, key="k")).problem("idempotency_mismatch")
 
 
-async def test_f9_a_group_that_became_a_supergroup_is_followed_and_remembered(
+async def test_a_group_that_became_a_supergroup_is_followed_and_remembered(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()

@@ -208,7 +208,7 @@ def described(body: str) -> Iterator[tuple[str, str, set[str]]]:
 
 
 @in_module_loop
-async def test_f21_an_update_that_comes_again_is_counted_as_a_duplicate(gate: Gate) -> None:
+async def test_an_update_that_comes_again_is_counted_as_a_duplicate(gate: Gate) -> None:
     service, ada = gate.service(), gate.person()
     await service.asked(question(ada))
     asked = await gate.next_message(ada)
@@ -222,7 +222,7 @@ async def test_f21_an_update_that_comes_again_is_counted_as_a_duplicate(gate: Ga
 
 
 @in_module_loop
-async def test_f23_an_update_that_was_put_aside_raises_the_alarm_s_counter(gate: Gate) -> None:
+async def test_an_update_that_was_put_aside_raises_the_alarm_s_counter(gate: Gate) -> None:
     async def poison() -> None:
         assert (await gate.webhook(b'{"update_id": 77000001, "message": {"message_id": null}}')).status == 200
         assert (await gate.webhook(b"no JSON at all")).status == 200
@@ -260,7 +260,7 @@ async def test_a_client_that_goes_before_its_answer_is_counted(gate: Gate) -> No
 
 
 @in_module_loop
-async def test_f1_a_pause_that_telegram_asks_for_is_counted(gate: Gate) -> None:
+async def test_a_pause_that_telegram_asks_for_is_counted(gate: Gate) -> None:
     service, ada = gate.service(), gate.person()
     before = await scraped(gate)
     gate.sandbox.fault("too_many_requests", method="sendMessage", chat=ada.id, retry_after=1)
@@ -284,7 +284,7 @@ async def test_open_metrics_is_spoken_with_whoever_asks_for_it(gate: Gate) -> No
 
 
 @in_module_loop
-async def test_t3_no_figure_holds_a_secret_or_somebody_s_id(gate: Gate) -> None:
+async def test_no_figure_holds_a_secret_or_somebody_s_id(gate: Gate) -> None:
     service, ada = gate.service(), gate.person()
     body = question(ada, metadata={"note": "canary-of-a-note"})
     task = await service.asked(body | {"text": "canary-of-a-text"})
@@ -308,7 +308,7 @@ async def test_t3_no_figure_holds_a_secret_or_somebody_s_id(gate: Gate) -> None:
 # What is wrong with the surroundings
 
 
-async def test_f45_a_refused_policy_is_a_metric(tmp_path: Path) -> None:
+async def test_a_refused_policy_is_a_metric(tmp_path: Path) -> None:
     async with opened(tmp_path, settings={"METRICS_TOKEN": METRICS_TOKEN}) as gate:
         assert total(await scraped(gate), "telegate_policy_refused") == 0
         (tmp_path / "permissions.yaml").write_text("version: 1\nservices: 5\n")
@@ -317,7 +317,7 @@ async def test_f45_a_refused_policy_is_a_metric(tmp_path: Path) -> None:
         await until(gate, lambda now: total(now, "telegate_policy_refused") == 0)
 
 
-async def test_t23_a_stolen_webhook_is_a_metric(tmp_path: Path) -> None:
+async def test_a_stolen_webhook_is_a_metric(tmp_path: Path) -> None:
     async with opened(tmp_path, settings={"METRICS_TOKEN": METRICS_TOKEN}) as gate:
         await until(gate, lambda now: total(now, "telegate_webhook_ok") == 1)
         url = f"{gate.sandbox.api_url}/bot{BOT_TOKEN}/setWebhook"

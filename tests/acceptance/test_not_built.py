@@ -112,12 +112,23 @@ async def test_values_that_mean_what_this_version_does_are_taken(gate: Gate, ser
 
 
 ROUTES = [
+    ("GET", "/v1/tasks/tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H/history"),
+    ("POST", "/v1/tasks/tsk_01K3ZQ8T7M9V5B2N4C6D8F0G1H/consume"),
+    ("DELETE", "/v1/tasks?idempotency_key=deploy-1234&route=/v1/questions"),
+    ("GET", "/v1/audit?since=2026-11-22T10:00:00Z"),
     ("POST", "/v1/telegram/setChatTitle"),
     ("GET", "/v1/files/BQACAgIAAx"),
     ("GET", "/v1/chats"),
     ("POST", "/v1/broadcasts"),
     ("GET", "/v1/commands/events"),
+    ("POST", "/v1/commands/cmd_01K3ZQ8T7M9V5B2N4C6D8F0G1H/take"),
     ("POST", "/v1/commands/cmd_01K3ZQ8T7M9V5B2N4C6D8F0G1H/replies"),
+    ("GET", "/v1/deliveries"),
+    ("GET", "/v1/deliveries/dlv_01K3ZQ8T7M9V5B2N4C6D8F0G1H"),
+    ("POST", "/v1/deliveries/dlv_01K3ZQ8T7M9V5B2N4C6D8F0G1H/redeliver"),
+    ("POST", "/v1/deliveries/test"),
+    ("POST", "/mcp"),
+    ("POST", "/v1/hooks/claude-code"),
 ]
 PUBLIC_ROUTES = [("GET", "/docs"), ("GET", "/.well-known/telegate.json")]
 

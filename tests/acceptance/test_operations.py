@@ -35,12 +35,23 @@ ROUTES = {
     "GET /v1/tasks/{id}",
     "GET /v1/tasks/{id}/events",
     "DELETE /v1/tasks/{id}",
+    "GET /v1/tasks/{id}/history",
+    "POST /v1/tasks/{id}/consume",
+    "DELETE /v1/tasks",
+    "GET /v1/audit",
     "POST /v1/telegram/{method}",
     "GET /v1/files/{file_id}",
     "GET /v1/chats",
     "POST /v1/broadcasts",
     "GET /v1/commands/events",
+    "POST /v1/commands/{id}/take",
     "POST /v1/commands/{id}/replies",
+    "GET /v1/deliveries",
+    "GET /v1/deliveries/{id}",
+    "POST /v1/deliveries/{id}/redeliver",
+    "POST /v1/deliveries/test",
+    "POST /mcp",
+    "POST /v1/hooks/claude-code",
     "POST /v1/sweep",
     "GET /metrics",
 }
@@ -364,7 +375,7 @@ async def _edit(service: Service, message_id: str) -> Response:
 
 
 @in_module_loop
-async def test_f45_a_changed_policy_takes_effect_and_a_broken_one_does_not(tmp_path: Path) -> None:
+async def test_a_changed_policy_takes_effect_and_a_broken_one_does_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as gate:
         service, file = gate.service(), tmp_path / "permissions.yaml"
         assert (await service.get("/v1/tasks")).status == 200
@@ -393,7 +404,7 @@ async def test_f45_a_changed_policy_takes_effect_and_a_broken_one_does_not(tmp_p
 
 
 @in_module_loop
-async def test_f45_sighup_takes_a_good_policy_at_once_and_never_a_broken_one(tmp_path: Path) -> None:
+async def test_sighup_takes_a_good_policy_at_once_and_never_a_broken_one(tmp_path: Path) -> None:
     async with opened(tmp_path) as gate:
         service, file = gate.service(), tmp_path / "permissions.yaml"
         assert (await service.get("/v1/tasks")).status == 200

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 AGAIN = "Sorry, I was away for a while. If you have already tapped a button, please tap it again."
 THIEF = "https://elsewhere.example/hook"
+REPROMPTS = "SELECT * FROM telegate_jobs WHERE kind = 'reprompt'"
 STOLEN = "The webhook points somewhere else. Run: telegate webhook set"
 
 Opener = Callable[..., AbstractAsyncContextManager[Gate]]
@@ -45,13 +46,16 @@ def rows(server: Server, sql: str, *params: object) -> list[tuple[object, ...]]:
 
 def let_time_pass(server: Server, seconds: float) -> None:
     """While nobody lives: as if the last sign of life were so much older."""
-    earlier = "UPDATE presence SET served_at = served_at - ?1, duty_until = duty_until - ?1"
+    earlier = "UPDATE telegate_heartbeat SET served_at = served_at - ?1, leader_until = leader_until - ?1"
     rows(server, earlier, round(seconds * 1000))
 
 
 def history(server: Server, task_id: str) -> list[object]:
     """What happened to a task, in the words of its history."""
-    return [what for (what,) in rows(server, "SELECT what FROM history WHERE task = ? ORDER BY seq", task_id)]
+    return [
+        what
+        for (what,) in rows(server, "SELECT what FROM telegate_history WHERE task = ? ORDER BY seq", task_id)
+    ]
 
 
 async def eventually(look: Callable[[], Awaitable[bool]], within: float = 20) -> None:
@@ -72,7 +76,7 @@ async def until_present(server: Server) -> None:
     """Wait until the process has given its first sign of life."""
 
     async def is_present() -> bool:
-        return bool(rows(server, "SELECT 1 FROM presence WHERE duty_holder IS NOT NULL"))
+        return bool(rows(server, "SELECT 1 FROM telegate_heartbeat WHERE leader IS NOT NULL"))
 
     await eventually(is_present)
 
@@ -98,7 +102,7 @@ async def set_webhook(gate: Gate, url: str) -> None:
         assert (await response.json())["result"] is True
 
 
-async def test_f12_after_a_long_stop_open_questions_ask_for_another_press_and_the_caller_gets_it(
+async def test_after_a_long_stop_open_questions_ask_for_another_press_and_the_caller_gets_it(
     open_gate: Opener,
 ) -> None:
     async with open_gate() as gate:
@@ -137,7 +141,7 @@ async def test_f12_after_a_long_stop_open_questions_ask_for_another_press_and_th
         assert gate.server.log.count("Nobody could take updates from ") == 1
 
 
-async def test_f12_after_a_short_stop_nothing_is_asked_again(open_gate: Opener) -> None:
+async def test_after_a_short_stop_nothing_is_asked_again(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada = gate.service(), gate.person()
         task = await service.asked(question(ada))
@@ -146,14 +150,14 @@ async def test_f12_after_a_short_stop_nothing_is_asked_again(open_gate: Opener) 
         let_time_pass(gate.server, 60)
         await gate.server.start()
         await until_present(gate.server)
-        assert rows(gate.server, "SELECT * FROM disarmed") == []
+        assert rows(gate.server, REPROMPTS) == []
         assert "rearmed" not in history(gate.server, task["id"])
         await ada.taps(asked, "Yes")
         assert (await service.until(task["id"], "answered"))["answer"]["choice"] == "yes"
         assert len(asked.history) <= 1
 
 
-async def test_f12_a_kill_in_the_middle_of_asking_again_leaves_no_question_out(open_gate: Opener) -> None:
+async def test_a_kill_in_the_middle_of_asking_again_leaves_no_question_out(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada, grace = gate.service(), gate.person(), gate.person()
         tasks = [await service.asked(question(person)) for person in (ada, grace)]
@@ -166,8 +170,11 @@ async def test_f12_a_kill_in_the_middle_of_asking_again_leaves_no_question_out(o
         await gate.server.kill()
         gate.sandbox.faults.lift()
         # The dead process's hold on the question and on its duty is over, too.
-        rows(gate.server, "UPDATE presence SET duty_until = 0")
-        rows(gate.server, "UPDATE disarmed SET until = 0")
+        rows(gate.server, "UPDATE telegate_heartbeat SET leader_until = 0")
+        rows(
+            gate.server,
+            "UPDATE telegate_jobs SET lease_until = 0 WHERE lease_holder IS NOT NULL",
+        )
         await gate.server.start()
         for task, message in zip(tasks, asked, strict=True):
             await until_rearmed(gate.server, task["id"])
@@ -175,7 +182,7 @@ async def test_f12_a_kill_in_the_middle_of_asking_again_leaves_no_question_out(o
             assert len(message.history) == 1
 
 
-async def test_t23_f43_a_stolen_webhook_is_told_and_left_alone(open_gate: Opener) -> None:
+async def test_a_stolen_webhook_is_told_and_left_alone(open_gate: Opener) -> None:
     async with open_gate(started=False) as gate:
         await set_webhook(gate, THIEF)
         await gate.server.start()
@@ -192,7 +199,7 @@ async def test_t23_f43_a_stolen_webhook_is_told_and_left_alone(open_gate: Opener
         assert gate.server.log.count("The webhook is well again.") == 1
 
 
-async def test_t23_f43_a_stolen_webhook_is_set_again_when_asked_to_and_answers_arrive(
+async def test_a_stolen_webhook_is_set_again_when_asked_to_and_answers_arrive(
     open_gate: Opener,
 ) -> None:
     async with open_gate(started=False, WEBHOOK_HEAL="1") as gate:
@@ -206,7 +213,7 @@ async def test_t23_f43_a_stolen_webhook_is_set_again_when_asked_to_and_answers_a
         assert (await asking).task(200)["answer"]["choice"] == "yes"
 
 
-async def test_f42_what_telegram_says_about_failed_deliveries_is_told(open_gate: Opener) -> None:
+async def test_what_telegram_says_about_failed_deliveries_is_told(open_gate: Opener) -> None:
     async with open_gate(started=False) as gate:
         await gate.set_webhook()
         await gate.person().says(None, "/start")
@@ -223,25 +230,39 @@ async def test_f42_what_telegram_says_about_failed_deliveries_is_told(open_gate:
 def leave_to_be_rearmed(server: Server, task_id: str) -> None:
     """As if a process had found an outage, and another one that is now frozen were to edit the questions."""
     now = round(time.time() * 1000)
-    rows(server, "UPDATE presence SET duty_holder = 'frozen', duty_until = ?", now + 1_800_000)
-    listed = "INSERT INTO disarmed SELECT bot, id, ?, ?, 0, 0 FROM tasks WHERE id = ?"
-    rows(server, listed, now - 300_000, now - 1_000, task_id)
+    rows(server, "UPDATE telegate_heartbeat SET leader = 'frozen', leader_until = ?", now + 1_800_000)
+    payload = json.dumps({"began": "2026-11-22T10:00:00+00:00", "ended": "2026-11-22T10:05:00+00:00"})
+    waiting = """
+    INSERT INTO telegate_jobs (bot, kind, queue, subject, key, lane, width, overtakes, priority, service,
+      run_at, lease_epoch, attempts, in_doubt, payload)
+    SELECT bot, 'reprompt', 'telegram', id, 'reprompt:' || id, chat, 1, 1, 2, service, ?1, 0, 0, 0, ?2
+    FROM telegate_tasks WHERE id = ?3
+    """
+    rows(server, waiting, now - 1_000, payload, task_id)
 
 
-@pytest.mark.parametrize("how", ["POST /v1/sweep", "telegate sweep"])
-async def test_f12_a_sweep_makes_open_questions_ask_for_another_press(open_gate: Opener, how: str) -> None:
+async def test_open_questions_ask_for_another_press_although_the_leader_is_frozen(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada = gate.service(), gate.person()
         task = await service.asked(question(ada))
         asked = await gate.next_message(ada)
         await gate.server.terminate()
         leave_to_be_rearmed(gate.server, task["id"])
-        if how == "telegate sweep":
-            done = await telegate(gate, "sweep", "--json")
-            assert json.loads(done.stdout) == {"done": 1, "served": False}
-        else:
-            await gate.server.start()
-            assert (await service.call("POST", "/v1/sweep")).document == {"done": 1}
+        await gate.server.start()
+        await until_rearmed(gate.server, task["id"])
+        assert asked.text == f"Deploy build 1234?\n\n{AGAIN}"
+        assert (await service.call("POST", "/v1/sweep")).document == {"done": 0}
+
+
+async def test_a_sweep_makes_open_questions_ask_for_another_press(open_gate: Opener) -> None:
+    async with open_gate() as gate:
+        service, ada = gate.service(), gate.person()
+        task = await service.asked(question(ada))
+        asked = await gate.next_message(ada)
+        await gate.server.terminate()
+        leave_to_be_rearmed(gate.server, task["id"])
+        done = await telegate(gate, "sweep", "--json")
+        assert json.loads(done.stdout) == {"done": 1, "served": False}
         assert asked.text == f"Deploy build 1234?\n\n{AGAIN}"
         assert history(gate.server, task["id"])[-1] == "rearmed"
-        assert rows(gate.server, "SELECT * FROM disarmed") == []
+        assert rows(gate.server, REPROMPTS) == []

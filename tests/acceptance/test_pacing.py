@@ -39,7 +39,7 @@ async def flood(gate: Gate, service: Service, size: int) -> None:
     await asyncio.gather(*(hand_in() for _ in range(PARALLEL)))
 
 
-async def test_t21_a_flood_of_one_service_delays_another_by_less_than_a_second_and_a_half(gate: Gate) -> None:
+async def test_a_flood_of_one_service_delays_another_by_less_than_a_second_and_a_half(gate: Gate) -> None:
     flooding, other = gate.service(), gate.service()
     ada, grace = gate.person(), gate.person()
     await flood(gate, flooding, FLOOD)

@@ -60,9 +60,7 @@ async def test_an_unknown_command_is_told_to_be_unknown(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("text", ["/status", "/deploy prod", "/status@telegate_sandbox_bot"])
-async def test_t17_a_command_that_is_not_allowed_gets_a_polite_no_and_is_logged(
-    gate: Gate, text: str
-) -> None:
+async def test_a_command_that_is_not_allowed_gets_a_polite_no_and_is_logged(gate: Gate, text: str) -> None:
     stranger = gate.person()
     await stranger.says(None, text)
     told = (await gate.next_message(stranger)).text
@@ -71,7 +69,7 @@ async def test_t17_a_command_that_is_not_allowed_gets_a_polite_no_and_is_logged(
     assert any(str(stranger.id) in line for line in refusals)
 
 
-async def test_t17_a_role_without_the_command_is_refused_and_a_wrong_chat_too(gate: Gate) -> None:
+async def test_a_role_without_the_command_is_refused_and_a_wrong_chat_too(gate: Gate) -> None:
     grace, ada = gate.sandbox.person(4711), gate.sandbox.person(815)
     await grace.says(OPS, "/deploy prod")
     refused = (await gate.next_message(OPS)).text
@@ -92,7 +90,7 @@ async def test_a_command_that_is_allowed_is_not_passed_on_yet_and_says_so(gate: 
     assert "deploy" in allowed
 
 
-async def test_t17_a_command_for_another_bot_is_none_of_ours(gate: Gate) -> None:
+async def test_a_command_for_another_bot_is_none_of_ours(gate: Gate) -> None:
     ada = gate.person()
     group = gate.group(ada)
     update = text_update(
@@ -111,7 +109,7 @@ async def test_our_own_name_may_be_written_in_any_case(gate: Gate) -> None:
     assert str(ada.id) in (await gate.next_message(group)).text
 
 
-async def test_t17_a_homoglyph_is_another_command(gate: Gate) -> None:
+async def test_a_homoglyph_is_another_command(gate: Gate) -> None:
     ada = gate.sandbox.person(815)
     await ada.says(None, "/st\u0430tus")
     told = (await gate.next_message(ada)).text
@@ -119,7 +117,7 @@ async def test_t17_a_homoglyph_is_another_command(gate: Gate) -> None:
     assert told != (await gate.next_message(ada)).text
 
 
-async def test_t17_an_edited_command_does_not_run(gate: Gate) -> None:
+async def test_an_edited_command_does_not_run(gate: Gate) -> None:
     ada = gate.person()
     said = await ada.says(None, "/whoami")
     assert str(ada.id) in (await gate.next_message(ada)).text
@@ -129,7 +127,7 @@ async def test_t17_an_edited_command_does_not_run(gate: Gate) -> None:
     assert gate.sends(ada) == 2
 
 
-async def test_t17_a_forwarded_command_does_not_run(gate: Gate) -> None:
+async def test_a_forwarded_command_does_not_run(gate: Gate) -> None:
     ada, mallory = gate.person(), gate.person()
     await ada.says(None, "/whoami", forwarded_from=mallory)
     await ada.says(None, "/start")
@@ -137,7 +135,7 @@ async def test_t17_a_forwarded_command_does_not_run(gate: Gate) -> None:
     assert str(ada.id) not in first
 
 
-async def test_t17_an_anonymous_admin_runs_nothing(gate: Gate) -> None:
+async def test_an_anonymous_admin_runs_nothing(gate: Gate) -> None:
     ada = gate.person()
     group = gate.group(ada)
     anonymous = {"id": GROUP_ANONYMOUS_BOT, "is_bot": True, "first_name": "Group"}

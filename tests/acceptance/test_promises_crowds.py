@@ -122,10 +122,10 @@ def asking_who(service: Service) -> Callable[[], Awaitable[object]]:
     return ask
 
 
-# T20
+# Half-open connections
 
 
-async def test_t20_a_thousand_half_open_connections_keep_nobody_out_and_no_more_are_taken_than_allowed(
+async def test_a_thousand_half_open_connections_keep_nobody_out_and_no_more_are_taken_than_allowed(
     tmp_path: Path,
 ) -> None:
     most = 1100
@@ -152,7 +152,7 @@ async def test_t20_a_thousand_half_open_connections_keep_nobody_out_and_no_more_
 
 
 @pytest.mark.slow
-async def test_t20_five_thousand_half_open_connections_are_ended_and_keep_nobody_out_until_then(
+async def test_five_thousand_half_open_connections_are_ended_and_keep_nobody_out_until_then(
     tmp_path: Path,
 ) -> None:
     size = 5000
@@ -172,10 +172,10 @@ async def test_t20_five_thousand_half_open_connections_are_ended_and_keep_nobody
         assert meanwhile.median <= SLOWER * max(before.median, after.median), (before, meanwhile, after)
 
 
-# T21
+# One service beside another
 
 
-async def test_t21_a_service_that_has_used_up_its_rate_is_told_when_to_come_back_and_others_pass(
+async def test_a_service_that_has_used_up_its_rate_is_told_when_to_come_back_and_others_pass(
     tmp_path: Path,
 ) -> None:
     limited = "services:\n  limited: {roles: [everything], rate: 20/hour}\n"
@@ -192,7 +192,7 @@ async def test_t21_a_service_that_has_used_up_its_rate_is_told_when_to_come_back
         assert gate.sends(ada) == 1
 
 
-async def test_t21_a_service_whose_tasks_fill_its_share_is_refused_and_others_are_not(
+async def test_a_service_whose_tasks_fill_its_share_is_refused_and_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.crowded:cramped")
@@ -238,7 +238,7 @@ async def hand_in(gate: Gate, service: Service, count: int) -> None:
         assert {response.status for response in await asyncio.gather(*posts)} == {202}
 
 
-async def test_t21_many_tasks_and_waiting_requests_of_one_service_delay_no_other(tmp_path: Path) -> None:
+async def test_many_tasks_and_waiting_requests_of_one_service_delay_no_other(tmp_path: Path) -> None:
     async with opened(tmp_path, settings={"SEND_RATE": "30", "LOG_LEVEL": "info"}) as gate:
         greedy, other = gate.service(), gate.service()
         before = await measured(asking_who(other))
@@ -257,7 +257,7 @@ async def test_t21_many_tasks_and_waiting_requests_of_one_service_delay_no_other
         assert meanwhile.median <= SLOWER * max(before.median, after.median), (before, meanwhile, after)
 
 
-# F36
+# Ten thousand waiting requests
 
 WAITERS = 10_000
 BYTES_EACH = 25 * 1024
@@ -328,7 +328,7 @@ async def seat(gate: Gate, service: Service, chats: list[int], count: int) -> li
 
 
 @pytest.mark.slow
-async def test_f36_ten_thousand_waiting_requests_cost_little_memory_one_query_and_nobody_s_time(
+async def test_ten_thousand_waiting_requests_cost_little_memory_one_query_and_nobody_s_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_open_files(WAITERS)

@@ -15,7 +15,7 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from core.model.task import SUCCESSORS, TaskState
+from core.model.transition import TRANSITIONS, TaskState
 from infra.sandbox import Sandbox
 from infra.sandbox.calls import Call
 from tests.acceptance.contract import Json
@@ -38,8 +38,10 @@ KEEP_THE_STATE = {
 """What may happen to a task and leaves its state as it is."""
 
 APPEND_ONLY = """
-CREATE TRIGGER history_is_not_changed BEFORE UPDATE ON history BEGIN SELECT RAISE(ABORT, 'changed'); END;
-CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON history BEGIN SELECT RAISE(ABORT, 'deleted'); END;
+CREATE TRIGGER history_is_not_changed BEFORE UPDATE ON telegate_history
+BEGIN SELECT RAISE(ABORT, 'changed'); END;
+CREATE TRIGGER history_is_not_deleted BEFORE DELETE ON telegate_history
+BEGIN SELECT RAISE(ABORT, 'deleted'); END;
 """
 
 
@@ -66,7 +68,7 @@ def state_after(steps: Sequence[Step]) -> str:
     state = first.what
     for step in others:
         if step.what in STATES:
-            assert TaskState(step.what) in SUCCESSORS[TaskState(state)], steps
+            assert TaskState(step.what) in TRANSITIONS[TaskState(state)], steps
             state = step.what
         else:
             assert step.what in KEEP_THE_STATE, steps
@@ -85,7 +87,7 @@ class Records:
 
     def steps(self, task_id: str) -> list[Step]:
         columns = "seq, at, what, person, update_id, jti, shown, choice"
-        rows = self.ask(f"SELECT {columns} FROM history WHERE task = ? ORDER BY seq", task_id)  # noqa: S608 -- constants only
+        rows = self.ask(f"SELECT {columns} FROM telegate_history WHERE task = ? ORDER BY seq", task_id)  # noqa: S608 -- constants only
         return [Step(*row) for row in rows]  # type: ignore[arg-type]  # its columns
 
     async def closed(self, task_id: str) -> list[Step]:
@@ -108,7 +110,7 @@ async def module_gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 def check_all(sandbox: Sandbox, records: Records) -> None:
     """Whatever was done in this file: the rows of history lead to what the row of the task says."""
-    tasks = records.ask("SELECT id, state, steps, kind, chat, progress FROM tasks")
+    tasks = records.ask("SELECT id, state, steps, kind, chat, progress FROM telegate_tasks")
     assert tasks
     for task_id, state, count, kind, chat, progress in tasks:
         steps = records.steps(str(task_id))
@@ -170,7 +172,7 @@ async def until_posted(gate: Gate, kind: str, updates: set[int | None]) -> None:
     )
 
 
-async def test_t25_it_tells_who_asked_who_was_refused_and_who_decided_by_which_update(
+async def test_it_tells_who_asked_who_was_refused_and_who_decided_by_which_update(
     gate: Gate, service: Service, records: Records
 ) -> None:
     ada, eve = gate.person(), gate.person()
@@ -190,7 +192,7 @@ async def test_t25_it_tells_who_asked_who_was_refused_and_who_decided_by_which_u
     assert (task["answer"]["by"]["id"], task["state"]) == (answered.person, answered.what)
 
 
-async def test_t25_it_tells_who_answered_in_words(gate: Gate, service: Service, records: Records) -> None:
+async def test_it_tells_who_answered_in_words(gate: Gate, service: Service, records: Records) -> None:
     ada = gate.person()
     asking = service.asking(question(ada, options=[], input={"type": "text"}))
     asked = await service.question_in(ada)
@@ -202,7 +204,7 @@ async def test_t25_it_tells_who_answered_in_words(gate: Gate, service: Service, 
     await until_posted(gate, "message", {answered.update})
 
 
-async def test_t25_it_tells_by_which_token_a_question_was_taken_back(
+async def test_it_tells_by_which_token_a_question_was_taken_back(
     gate: Gate, service: Service, records: Records
 ) -> None:
     task = await service.asked(question(gate.person()))
@@ -215,7 +217,7 @@ async def test_t25_it_tells_by_which_token_a_question_was_taken_back(
     assert jti_of(service) != jti_of(another)
 
 
-async def test_t25_it_tells_that_nobody_decided(gate: Gate, service: Service, records: Records) -> None:
+async def test_it_tells_that_nobody_decided(gate: Gate, service: Service, records: Records) -> None:
     body = question(gate.person(), expires_in=5, on_expiry={"choice": "no"})
     task = (await service.ask(body)).task(200)
     assert (task["state"], task["answer"]["by"]) == ("expired", None)
@@ -224,7 +226,7 @@ async def test_t25_it_tells_that_nobody_decided(gate: Gate, service: Service, re
     assert (expired.person, expired.update, expired.jti) == (None, None, None)
 
 
-async def test_t25_it_tells_each_try_of_a_question_whose_outcome_was_unclear(
+async def test_it_tells_each_try_of_a_question_whose_outcome_was_unclear(
     gate: Gate, service: Service, records: Records
 ) -> None:
     ada = gate.person()
@@ -234,7 +236,7 @@ async def test_t25_it_tells_each_try_of_a_question_whose_outcome_was_unclear(
     await ada.taps(copies[0], "Yes")
     steps = await records.closed(task["id"])
     words = [word for word in words_of(steps) if word != "copy_found"]
-    assert words == ["sending", "unclear", "taken_over", "asked", "answered", "closed"]
+    assert words == ["sending", "unclear", "asked", "answered", "closed"]
 
 
 Scenario = Callable[[Gate, Service], Awaitable[Json]]
@@ -272,7 +274,7 @@ async def edited(gate: Gate, service: Service) -> Json:
         (edited, ["sending", "sent"]),
     ],
 )
-async def test_t25_it_tells_what_became_of_what_nobody_has_to_answer(
+async def test_it_tells_what_became_of_what_nobody_has_to_answer(
     gate: Gate, service: Service, records: Records, scenario: Scenario, words: list[str]
 ) -> None:
     task = await scenario(gate, service)
@@ -281,11 +283,14 @@ async def test_t25_it_tells_what_became_of_what_nobody_has_to_answer(
     assert steps[0].jti == jti_of(service)
 
 
-async def test_t25_it_tells_which_update_the_gateway_itself_replied_to(gate: Gate, records: Records) -> None:
+async def test_it_tells_which_update_the_gateway_itself_replied_to(gate: Gate, records: Records) -> None:
     ada = gate.person()
     await ada.says(None, "/whoami")
     await gate.next_message(ada)
-    sql = "SELECT history.update_id FROM history JOIN tasks ON tasks.id = task WHERE chat = ? AND seq = 1"
+    sql = """
+    SELECT step.update_id FROM telegate_history AS step JOIN telegate_tasks AS task ON task.id = step.task
+    WHERE chat = ? AND seq = 1
+    """
     [(update,)] = records.ask(sql, str(ada.id))
     assert isinstance(update, int)
     await until_posted(gate, "message", {update})
@@ -351,7 +356,7 @@ async def corrected(gate: Gate, service: Service) -> Json:
         (corrected, ("answered", "yes", "answered")),
     ],
 )
-async def test_t25_the_history_tells_what_was_shown_and_what_was_chosen(
+async def test_the_history_tells_what_was_shown_and_what_was_chosen(
     gate: Gate,
     service: Service,
     records: Records,
@@ -373,7 +378,7 @@ async def test_t25_the_history_tells_what_was_shown_and_what_was_chosen(
         assert told[asked] != told["closed"]
 
 
-async def test_t25_the_history_tells_each_part_of_a_long_text_and_what_an_edit_made_of_it(
+async def test_the_history_tells_each_part_of_a_long_text_and_what_an_edit_made_of_it(
     gate: Gate, service: Service, records: Records
 ) -> None:
     ada = gate.person()

@@ -94,7 +94,7 @@ class Told:
 
 
 @pytest.mark.parametrize("log_format", [pytest.param("text", marks=pytest.mark.slow), "json"])
-async def test_t3_after_a_run_of_faults_no_secret_is_in_any_line_any_response_and_any_title(
+async def test_after_a_run_of_faults_no_secret_is_in_any_line_any_response_and_any_title(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
 ) -> None:
     monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.blundering:create_app")
@@ -204,7 +204,7 @@ WORDS = "Bad Request: POST /bot{}/sendMessage (secret {}, {}, {}) was not unders
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409])
-async def test_t3_a_secret_in_the_words_of_telegram_or_of_a_proxy_is_passed_on_to_nobody(
+async def test_a_secret_in_the_words_of_telegram_or_of_a_proxy_is_passed_on_to_nobody(
     gate: Gate, status: int
 ) -> None:
     service, told = gate.service(), Told(gate)
@@ -224,6 +224,6 @@ async def test_t3_a_secret_in_the_words_of_telegram_or_of_a_proxy_is_passed_on_t
     await everything_is_asked(told, service)
     told.check()
     with contextlib.closing(sqlite3.connect(gate.server.database)) as database:
-        rows = str(database.execute("SELECT progress FROM tasks").fetchall())
+        rows = str(database.execute("SELECT progress FROM telegate_tasks").fetchall())
     assert "was not understood" in rows
     assert [leak for leak in LEAKS if leak in rows] == []

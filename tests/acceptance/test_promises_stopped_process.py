@@ -39,15 +39,17 @@ class Rows:
 
     def leases(self) -> dict[str, tuple[str, int]]:
         """Who holds each task that is being sent, and until when (milliseconds since 1970)."""
-        rows = self.ask("SELECT id, lease_holder, lease_until FROM tasks WHERE state = 'sending'")
+        held = "lease_holder IS NOT NULL AND kind = 'send'"
+        rows = self.ask(f"SELECT subject, lease_holder, lease_until FROM telegate_jobs WHERE {held}")  # noqa: S608
         return {task: (holder, int(until)) for task, holder, until in rows}
 
     def steps(self) -> list[list[str]]:
-        return self.ask("SELECT task, seq, at, what FROM history ORDER BY task, seq")
+        return self.ask("SELECT task, seq, at, what FROM telegate_history ORDER BY task, seq")
 
     def ends(self) -> dict[str, int]:
         """When each task came to what it is now."""
-        sql = "SELECT task, at FROM history JOIN tasks ON tasks.id = task WHERE what = state ORDER BY seq"
+        both = "telegate_history JOIN telegate_tasks ON telegate_tasks.id = task"
+        sql = f"SELECT task, at FROM {both} WHERE what = state ORDER BY seq"  # noqa: S608 -- constants only
         return {task: int(at) for task, at in self.ask(sql)}
 
 
@@ -79,7 +81,7 @@ def at(gate: Gate, service: Service) -> Service:
 
 
 @pytest.mark.slow
-async def test_f19_the_work_of_a_process_that_stands_still_is_finished_and_it_marks_nothing_when_it_wakes(
+async def test_the_work_of_a_process_that_stands_still_is_finished_and_it_marks_nothing_when_it_wakes(
     tmp_path: Path,
 ) -> None:
     database = await migrated_database()
@@ -127,7 +129,7 @@ async def test_f19_the_work_of_a_process_that_stands_still_is_finished_and_it_ma
 
 
 @pytest.mark.slow
-async def test_f19_what_telegram_did_meanwhile_is_believed_and_told_once(tmp_path: Path) -> None:
+async def test_what_telegram_did_meanwhile_is_believed_and_told_once(tmp_path: Path) -> None:
     database = await migrated_database()
     rows = Rows.of(database)
     async with servers(tmp_path, 2, database) as (here, there):

@@ -28,7 +28,7 @@ def formatted_by_us(gate: Gate, chat: int) -> list[list[str]]:
     return asked
 
 
-async def test_t18_an_answer_full_of_markup_is_shown_as_it_was_written(gate: Gate, service: Service) -> None:
+async def test_an_answer_full_of_markup_is_shown_as_it_was_written(gate: Gate, service: Service) -> None:
     ada = gate.person()
     asking = service.asking(question(ada, text="<b>Which</b> version?", format="html", **WRITTEN))
     asked = await service.question_in(ada)
@@ -40,7 +40,7 @@ async def test_t18_an_answer_full_of_markup_is_shown_as_it_was_written(gate: Gat
     assert formatted_by_us(gate, ada.id) == [["bold"], ["bold"]]
 
 
-async def test_t18_a_name_full_of_markup_is_a_name_in_a_reply_too(gate: Gate) -> None:
+async def test_a_name_full_of_markup_is_a_name_in_a_reply_too(gate: Gate) -> None:
     bobby = gate.person()
     bobby.person.first_name, bobby.person.last_name = "<b>Bobby</b>", "**[x](tg://user?id=815)**"
     await bobby.starts()
@@ -50,7 +50,7 @@ async def test_t18_a_name_full_of_markup_is_a_name_in_a_reply_too(gate: Gate) ->
     assert formatted_by_us(gate, bobby.id) == [[]]
 
 
-async def test_t18_a_plain_text_of_a_service_is_not_formatted(gate: Gate, service: Service) -> None:
+async def test_a_plain_text_of_a_service_is_not_formatted(gate: Gate, service: Service) -> None:
     ada = gate.person()
     assert (await service.send(message(ada, NASTY))).task(200)["state"] == "sent"
     arrived = await gate.next_message(ada)

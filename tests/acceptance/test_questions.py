@@ -73,7 +73,7 @@ async def test_a_formatted_question_keeps_its_format_when_it_is_over(gate: Gate,
     assert [entity.type for entity in asked.entities][:2] == ["bold", "italic"]
 
 
-async def test_t18_a_name_full_of_markup_stays_a_name_in_the_outcome(gate: Gate, service: Service) -> None:
+async def test_a_name_full_of_markup_stays_a_name_in_the_outcome(gate: Gate, service: Service) -> None:
     bobby = gate.person()
     bobby.person.first_name, bobby.person.last_name = "<b>Bobby</b> [x](http://evil.example)", "*_`"
     asking = service.asking(question(bobby, text="<b>Deploy</b>?", format="html"))
@@ -224,9 +224,7 @@ async def test_in_a_group_only_a_reply_of_a_respondent_answers(gate: Gate, servi
     assert (await asking).task(200)["answer"]["text"] == "hers"
 
 
-async def test_t14_an_anonymous_admin_or_a_channel_cannot_write_an_answer(
-    gate: Gate, service: Service
-) -> None:
+async def test_an_anonymous_admin_or_a_channel_cannot_write_an_answer(gate: Gate, service: Service) -> None:
     group = gate.group(gate.person())
     task = await service.asked(question(group, respondents={"anyone": True}, **WRITTEN))
     asked = await gate.next_message(group)

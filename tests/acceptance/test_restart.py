@@ -33,7 +33,7 @@ async def open_gate(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     return open_one
 
 
-async def test_f16_a_question_survives_kill_minus_nine_and_is_not_asked_again(open_gate: Opener) -> None:
+async def test_a_question_survives_kill_minus_nine_and_is_not_asked_again(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada, grace = gate.service(), gate.person(), gate.person()
         asking = service.asking(question(ada), key="k")
@@ -57,7 +57,7 @@ async def test_f16_a_question_survives_kill_minus_nine_and_is_not_asked_again(op
 
 
 @pytest.mark.slow
-async def test_f16_an_answer_given_before_the_kill_is_there_after_it(open_gate: Opener) -> None:
+async def test_an_answer_given_before_the_kill_is_there_after_it(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada = gate.service(), gate.person()
         task = await service.asked(question(ada))
@@ -72,7 +72,7 @@ async def test_f16_an_answer_given_before_the_kill_is_there_after_it(open_gate: 
         await gate.sandbox.wait_for(lambda: not asked.buttons, within=30)
 
 
-async def test_f16_kills_in_a_row_lose_nothing(open_gate: Opener) -> None:
+async def test_kills_in_a_row_lose_nothing(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, people = gate.service(), [gate.person() for _ in range(3)]
         tasks = [await service.asked(question(person), key=str(person.id)) for person in people]
@@ -92,9 +92,12 @@ async def test_an_expiry_that_came_while_the_server_was_dead_is_made_up_for(open
         asked = await gate.next_message(ada)
         await gate.server.kill()
         hour = 3_600_000
-        earlier = "UPDATE tasks SET created_at = created_at - ?1, expires_at = expires_at - ?1 WHERE id = ?2"
+        times = "created_at = created_at - ?1, expires_at = expires_at - ?1"
+        earlier = f"UPDATE telegate_tasks SET {times} WHERE id = ?2"  # noqa: S608 -- constants only
         with contextlib.closing(sqlite3.connect(gate.server.database)) as database, database:
             assert database.execute(earlier, (hour, task["id"])).rowcount == 1
+            due = "UPDATE telegate_jobs SET run_at = run_at - ?1 WHERE subject = ?2 AND kind = 'expire'"
+            assert database.execute(due, (hour, task["id"])).rowcount == 1
         await gate.server.start()
         expired = await service.task(task["id"], prefer="wait=20")
         assert (expired["state"], expired["answer"]["choice"]) == ("expired", "no")
@@ -102,7 +105,7 @@ async def test_an_expiry_that_came_while_the_server_was_dead_is_made_up_for(open
         assert asked.buttons == []
 
 
-async def test_f18_sigterm_gives_every_waiting_request_its_location_and_the_next_process_goes_on(
+async def test_sigterm_gives_every_waiting_request_its_location_and_the_next_process_goes_on(
     open_gate: Opener,
 ) -> None:
     async with open_gate(SHUTDOWN_GRACE="60") as gate:
@@ -130,7 +133,7 @@ async def test_f18_sigterm_gives_every_waiting_request_its_location_and_the_next
         assert [gate.sends(person) for person in people] == [1] * 20
 
 
-async def test_f18_a_send_in_flight_ends_before_the_process_does(open_gate: Opener) -> None:
+async def test_a_send_in_flight_ends_before_the_process_does(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada = gate.service(), gate.person()
         answer = gate.sandbox.fault("drip", method="sendMessage", chat=ada.id, seconds=60)
@@ -147,7 +150,7 @@ async def test_f18_a_send_in_flight_ends_before_the_process_does(open_gate: Open
         assert gate.sends(ada) == 1
 
 
-async def test_f18_sigterm_to_an_idle_server_is_quick_and_clean(open_gate: Opener) -> None:
+async def test_sigterm_to_an_idle_server_is_quick_and_clean(open_gate: Opener) -> None:
     async with open_gate(SHUTDOWN_GRACE="60") as gate:
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -173,7 +176,7 @@ async def test_a_refused_upload_and_a_stop_right_after_it_leave_nothing_behind(o
         assert await gate.server.terminate() == 0
 
 
-async def test_f20_a_worker_that_dies_is_replaced_and_nothing_is_lost(open_gate: Opener) -> None:
+async def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(open_gate: Opener) -> None:
     async with open_gate() as gate:
         service, ada = gate.service(), gate.person()
         task = await service.asked(question(ada))
@@ -268,7 +271,7 @@ async def test_the_server_of_a_swap_answers_while_it_waits_for_the_one_before_it
 
 
 @pytest.mark.slow
-async def test_f17_a_message_that_was_being_sent_at_the_kill_becomes_unknown_and_is_not_sent_again(
+async def test_a_message_that_was_being_sent_at_the_kill_becomes_unknown_and_is_not_sent_again(
     open_gate: Opener,
 ) -> None:
     async with open_gate() as gate:
@@ -289,7 +292,7 @@ async def test_f17_a_message_that_was_being_sent_at_the_kill_becomes_unknown_and
         assert gate.sends(grace) == 2
 
 
-async def test_f18_a_stop_during_an_outage_of_telegram_loses_no_message_that_was_never_sent(
+async def test_a_stop_during_an_outage_of_telegram_loses_no_message_that_was_never_sent(
     open_gate: Opener,
 ) -> None:
     async with open_gate(LOG_LEVEL="warning") as gate:

@@ -20,7 +20,7 @@ from tests.acceptance.gateway import (
 )
 from tests.acceptance.pairs import Pair, migrated_database, same_service, servers, told, until_hints
 from tests.acceptance.updates import group_chat, person_of, press_update, private_chat
-from tests.integration.wakers.processes import TransactionPooler
+from tests.integration.notify.processes import TransactionPooler
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,7 +53,7 @@ async def test_a_hint_and_not_the_look_every_two_seconds_brings_the_answer_over(
     assert len(told(pair.here, "sweep_found") & set(answered)) <= len(answered) / 2
 
 
-async def test_f26_fifty_posts_with_one_key_at_two_servers_are_one_question_and_fifty_equal_answers(
+async def test_fifty_posts_with_one_key_at_two_servers_are_one_question_and_fifty_equal_answers(
     pair: Pair,
 ) -> None:
     services, ada = same_service(pair), pair.here.person()
@@ -68,7 +68,7 @@ async def test_f26_fifty_posts_with_one_key_at_two_servers_are_one_question_and_
     assert pair.here.sends(ada) == 1
 
 
-async def test_f26_fifty_messages_with_one_key_at_two_servers_are_one_message(pair: Pair) -> None:
+async def test_fifty_messages_with_one_key_at_two_servers_are_one_message(pair: Pair) -> None:
     services, ada = same_service(pair), pair.here.person()
     posts = await asyncio.gather(*(services[number % 2].send(message(ada), key="k") for number in range(50)))
     tasks = [post.task(200) for post in posts]
@@ -76,7 +76,7 @@ async def test_f26_fifty_messages_with_one_key_at_two_servers_are_one_message(pa
     assert pair.here.sends(ada) == 1
 
 
-async def test_t16_of_many_taps_at_both_servers_the_first_wins_and_everybody_sees_the_same(
+async def test_of_many_taps_at_both_servers_the_first_wins_and_everybody_sees_the_same(
     pair: Pair,
 ) -> None:
     (here, there), people = same_service(pair), [pair.here.person() for _ in range(30)]
@@ -98,7 +98,7 @@ async def test_t16_of_many_taps_at_both_servers_the_first_wins_and_everybody_see
     assert await there.task(task["id"]) == await here.task(task["id"]) == task
 
 
-async def test_f21_an_update_that_comes_to_both_servers_has_one_effect(pair: Pair) -> None:
+async def test_an_update_that_comes_to_both_servers_has_one_effect(pair: Pair) -> None:
     service, ada = pair.here.service(), pair.here.person()
     asking = service.asking(question(ada))
     asked = await pair.here.next_message(ada)
@@ -124,7 +124,7 @@ async def test_each_server_says_how_it_does_and_that_it_is_not_alone(pair: Pair)
         assert (checks["database"], checks["hints"]) == ("ok", "ok")
 
 
-async def test_f16_a_question_of_a_killed_server_goes_on_at_the_other(tmp_path: Path) -> None:
+async def test_a_question_of_a_killed_server_goes_on_at_the_other(tmp_path: Path) -> None:
     async with servers(tmp_path, 2, await migrated_database()) as (here, there):
         service, ada = here.service(), here.person()
         elsewhere = Service(there, service.name, there.token(service.name, "everything"))
@@ -141,7 +141,7 @@ async def test_f16_a_question_of_a_killed_server_goes_on_at_the_other(tmp_path: 
         assert there.sends(ada) == 1
 
 
-async def test_f14_when_the_database_restarts_waiting_requests_stay_and_get_their_answers(
+async def test_when_the_database_restarts_waiting_requests_stay_and_get_their_answers(
     tmp_path: Path,
 ) -> None:
     async with servers(tmp_path, 2, await migrated_database()) as (here, there):
@@ -160,7 +160,7 @@ async def test_f14_when_the_database_restarts_waiting_requests_stay_and_get_thei
 
 
 @pytest.mark.slow
-async def test_f38_when_a_pooler_begins_to_keep_hints_back_the_servers_say_so_and_go_on(
+async def test_when_a_pooler_begins_to_keep_hints_back_the_servers_say_so_and_go_on(
     tmp_path: Path,
 ) -> None:
     name = PostgresAddress.parse(await migrated_database()).place.partition(" ")[0]
@@ -170,7 +170,7 @@ async def test_f38_when_a_pooler_begins_to_keep_hints_back_the_servers_say_so_an
         async with servers(tmp_path, 2, url) as (here, there):
             pooler.keeps_back = True
             # An echo each 10 s that may take 5 s, and twice more 5 s with pauses of up to 2 s.
-            said = await until_hints(here, lambda said: "so each looks" in said, within=60)
+            said = await until_hints(here, lambda said: "polling every" in said, within=60)
             assert "A connection pooler in transaction mode would explain it" in said
             assert (await here.request("GET", "/readyz")).document["ready"] is True
             service, ada = here.service(), here.person()

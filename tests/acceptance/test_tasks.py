@@ -148,7 +148,7 @@ async def test_a_query_that_makes_no_sense_is_refused(gate: Gate, service: Servi
     assert response.document["code"] in {"malformed", "invalid"}
 
 
-async def test_t7_another_service_s_task_is_as_if_it_did_not_exist(gate: Gate, service: Service) -> None:
+async def test_another_service_s_task_is_as_if_it_did_not_exist(gate: Gate, service: Service) -> None:
     asked = await service.asked(question(gate.person()))
     stranger = gate.service()
     for method in ("GET", "DELETE"):
@@ -159,7 +159,7 @@ async def test_t7_another_service_s_task_is_as_if_it_did_not_exist(gate: Gate, s
     assert (await service.task(asked["id"]))["state"] == "asked"
 
 
-async def test_t7_a_foreign_task_is_missing_for_a_waiting_request_too(gate: Gate, service: Service) -> None:
+async def test_a_foreign_task_is_missing_for_a_waiting_request_too(gate: Gate, service: Service) -> None:
     asked = await service.asked(question(gate.person()))
     (await gate.service().get(f"/v1/tasks/{asked['id']}", prefer="wait=5")).problem("not_found")
 

@@ -26,7 +26,7 @@ UNCLEAR: list[tuple[str, Json]] = [
 # Not reached
 
 
-async def test_f4_a_message_waits_for_a_telegram_that_is_down_and_is_sent_when_it_is_back(
+async def test_a_message_waits_for_a_telegram_that_is_down_and_is_sent_when_it_is_back(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()
@@ -50,7 +50,7 @@ async def test_f4_a_message_waits_for_a_telegram_that_is_down_and_is_sent_when_i
     assert [each.text for each in gate.sandbox.chat(ada.id).messages] == ["All is well."]
 
 
-async def test_f4_a_request_holds_over_an_outage(gate: Gate, service: Service) -> None:
+async def test_a_request_holds_over_an_outage(gate: Gate, service: Service) -> None:
     ada = gate.person()
     async with gate.sandbox.down():
         sending = service.sending(message(ada))
@@ -109,7 +109,7 @@ async def test_an_edit_waits_for_telegram_too(gate: Gate, service: Service) -> N
 
 
 @pytest.mark.parametrize(("kind", "details"), UNCLEAR)
-async def test_f3_f5_f7_a_message_whose_outcome_is_unclear_is_unknown_and_never_sent_twice(
+async def test_a_message_whose_outcome_is_unclear_is_unknown_and_never_sent_twice(
     gate: Gate, service: Service, kind: str, details: Json
 ) -> None:
     ada = gate.person()
@@ -123,7 +123,7 @@ async def test_f3_f5_f7_a_message_whose_outcome_is_unclear_is_unknown_and_never_
     assert (await service.send(message(ada, "Next"))).task(200)["state"] == "sent"
 
 
-async def test_f5_a_message_that_may_arrive_twice_is_sent_again(gate: Gate, service: Service) -> None:
+async def test_a_message_that_may_arrive_twice_is_sent_again(gate: Gate, service: Service) -> None:
     ada = gate.person()
     gate.sandbox.fault("reset", method="sendMessage", chat=ada.id, effect=True)
     task = (await service.send(message(ada, on_unknown="resend"))).task(200)
@@ -131,7 +131,7 @@ async def test_f5_a_message_that_may_arrive_twice_is_sent_again(gate: Gate, serv
     assert [each.text for each in gate.sandbox.chat(ada.id).messages] == ["All is well."] * 2
 
 
-async def test_f3_a_question_whose_outcome_is_unclear_is_asked_again_and_answered_once(
+async def test_a_question_whose_outcome_is_unclear_is_asked_again_and_answered_once(
     gate: Gate, service: Service
 ) -> None:
     async def ask(kind: str, details: Json) -> None:
@@ -193,7 +193,7 @@ async def test_a_press_that_overtakes_the_answer_of_the_send_counts(gate: Gate, 
     assert (await service.task(task["id"]))["state"] == "answered"
 
 
-async def test_f3_edits_and_deletions_are_tried_again(gate: Gate, service: Service) -> None:
+async def test_edits_and_deletions_are_tried_again(gate: Gate, service: Service) -> None:
     async def correct(kind: str, details: Json) -> None:
         ada = gate.person()
         path = f"/v1/messages/{(await service.send(message(ada))).task(200)['id']}"
@@ -253,7 +253,7 @@ async def test_an_acknowledgement_whose_outcome_is_unclear_is_tried_again(
 
 
 @pytest.mark.slow
-async def test_f6_f7_a_telegram_that_hangs_is_given_twenty_seconds_and_other_chats_none(
+async def test_a_telegram_that_hangs_is_given_twenty_seconds_and_other_chats_none(
     gate: Gate, service: Service
 ) -> None:
     ada, grace, alan = gate.person(), gate.person(), gate.person()

@@ -40,6 +40,9 @@ async def open_gate(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     return open_one
 
 
+LATER_LEASE = "UPDATE telegate_jobs SET lease_until = lease_until + ?1 WHERE kind = 'send' AND subject = ?2"
+
+
 def change(database: Path, sql: str, *values: object) -> None:
     """Change one row behind the server's back, as if time had passed or a clock had been wrong."""
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
@@ -48,8 +51,10 @@ def change(database: Path, sql: str, *values: object) -> None:
 
 def hurry(gate: Gate, task: Json) -> None:
     """Let the task have expired an hour ago."""
-    sql = "UPDATE tasks SET created_at = created_at - ?1, expires_at = expires_at - ?1 WHERE id = ?2"
+    sql = "UPDATE telegate_tasks SET created_at = created_at - ?1, expires_at = expires_at - ?1 WHERE id = ?2"
     change(gate.server.database, sql, 2 * HOUR, task["id"])
+    due = "UPDATE telegate_jobs SET run_at = run_at - ?1 WHERE subject = ?2 AND kind = 'expire'"
+    change(gate.server.database, due, 2 * HOUR, task["id"])
 
 
 # POST /v1/sweep
@@ -143,7 +148,7 @@ async def test_the_command_works_off_what_is_due_where_no_server_runs(open_gate:
             await service.until(queued["id"], "queued")
             assert await gate.server.terminate() == 0
         hurry(gate, task)
-        change(gate.server.database, "UPDATE tasks SET not_before = 0 WHERE id = ?", queued["id"])
+        change(gate.server.database, "UPDATE telegate_jobs SET run_at = 0 WHERE subject = ?", queued["id"])
         done = await telegate(gate, "sweep")
         assert (done.returncode, done.stdout) == (0, "2 due things were worked on.\n"), done.stderr
         assert done.stderr == ""
@@ -217,7 +222,7 @@ async def test_after_a_sleep_what_came_due_meanwhile_is_done_at_once(open_gate: 
         assert "The event loop stands still" not in gate.server.log, "A process that slept is not stuck."
 
 
-async def test_f33_a_lease_from_a_clock_that_was_ten_minutes_ahead_holds_up_nothing(
+async def test_a_lease_from_a_clock_that_was_ten_minutes_ahead_holds_up_nothing(
     open_gate: Opener,
 ) -> None:
     async with open_gate() as gate:
@@ -232,7 +237,7 @@ async def test_f33_a_lease_from_a_clock_that_was_ten_minutes_ahead_holds_up_noth
         for task in (sent, asked):
             change(
                 gate.server.database,
-                "UPDATE tasks SET expires_at = expires_at + ?1, lease_until = lease_until + ?1 WHERE id = ?2",
+                LATER_LEASE,
                 TEN_MINUTES,
                 task["id"],
             )

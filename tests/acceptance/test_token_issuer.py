@@ -78,7 +78,7 @@ async def test_a_token_of_the_issuer_stands_for_its_service_with_the_roles_that_
         assert issuer.fetches == 1
 
 
-async def test_t9_ten_thousand_unknown_kids_cause_two_fetches_a_minute_and_valid_tokens_pass(
+async def test_ten_thousand_unknown_kids_cause_two_fetches_a_minute_and_valid_tokens_pass(
     tmp_path: Path,
 ) -> None:
     async with both(tmp_path, LOG_LEVEL="error") as (issuer, gate):

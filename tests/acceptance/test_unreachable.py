@@ -9,7 +9,7 @@ from tests.acceptance.gateway import Gate, Service, message, question
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_f8_who_has_blocked_the_bot_is_told_at_once_and_telegram_is_not_asked_again(
+async def test_who_has_blocked_the_bot_is_told_at_once_and_telegram_is_not_asked_again(
     gate: Gate, service: Service
 ) -> None:
     ada, grace = gate.person(), gate.person()
@@ -22,7 +22,7 @@ async def test_f8_who_has_blocked_the_bot_is_told_at_once_and_telegram_is_not_as
     assert (await service.send(message(grace))).task(200)["state"] == "sent"
 
 
-async def test_f8_a_new_process_remembers_it_too(gate: Gate, service: Service) -> None:
+async def test_a_new_process_remembers_it_too(gate: Gate, service: Service) -> None:
     ada = gate.person()
     await ada.blocks()
     (await service.send(message(ada))).problem("recipient_unreachable")
@@ -33,7 +33,7 @@ async def test_f8_a_new_process_remembers_it_too(gate: Gate, service: Service) -
     assert len(gate.sandbox.calls.of("sendMessage", ada.id)) == 1
 
 
-async def test_f8_it_is_over_as_soon_as_the_person_writes(gate: Gate, service: Service) -> None:
+async def test_it_is_over_as_soon_as_the_person_writes(gate: Gate, service: Service) -> None:
     ada = gate.person()
     await ada.blocks()
     (await service.send(message(ada))).problem("recipient_unreachable")
@@ -43,7 +43,7 @@ async def test_f8_it_is_over_as_soon_as_the_person_writes(gate: Gate, service: S
     assert (await service.send(message(ada))).task(200)["state"] == "sent"
 
 
-async def test_f9_a_question_in_a_group_that_has_moved_is_asked_there_and_answered(
+async def test_a_question_in_a_group_that_has_moved_is_asked_there_and_answered(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()

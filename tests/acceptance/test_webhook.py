@@ -23,7 +23,7 @@ SECRET = derived_webhook_secret()
 def quarantined(gate: Gate) -> list[tuple[int | None, str, bytes]]:
     """What the server has put aside, as its database tells it."""
     with sqlite3.connect(f"file:{gate.server.database}?mode=ro", uri=True) as database:
-        rows = database.execute("SELECT update_id, reason, raw FROM quarantine").fetchall()
+        rows = database.execute("SELECT update_id, reason, raw FROM telegate_quarantine").fetchall()
     database.close()
     return rows
 
@@ -45,7 +45,7 @@ FORGERIES: list[list[tuple[str, str]]] = [
 
 
 @pytest.mark.parametrize("headers", FORGERIES)
-async def test_t1_an_update_without_the_secret_has_no_effect(
+async def test_an_update_without_the_secret_has_no_effect(
     gate: Gate, service: Service, headers: list[tuple[str, str]]
 ) -> None:
     ada = gate.person()
@@ -71,11 +71,11 @@ async def test_an_address_of_the_webhook_may_have_parameters(gate: Gate) -> None
     assert "/whoami" in (await gate.next_message(ada)).text
 
 
-async def test_t1_a_service_s_token_opens_no_webhook(gate: Gate, service: Service) -> None:
+async def test_a_service_s_token_opens_no_webhook(gate: Gate, service: Service) -> None:
     (await service.call("POST", PATH, {"update_id": 1})).problem("unauthenticated")
 
 
-async def test_t2_f21_the_same_press_a_hundred_times_is_one_answer(gate: Gate, service: Service) -> None:
+async def test_the_same_press_a_hundred_times_is_one_answer(gate: Gate, service: Service) -> None:
     ada = gate.person()
     asking = service.asking(question(ada))
     asked = await gate.next_message(ada)
@@ -88,7 +88,7 @@ async def test_t2_f21_the_same_press_a_hundred_times_is_one_answer(gate: Gate, s
     assert len(gate.sandbox.calls.of("editMessageText", ada.id)) == 1
 
 
-async def test_t2_the_same_message_a_hundred_times_is_one_reply(gate: Gate) -> None:
+async def test_the_same_message_a_hundred_times_is_one_reply(gate: Gate) -> None:
     ada = gate.person()
     said = text_update(person_of(ada), private_chat(ada), "/whoami")
     responses = await asyncio.gather(*(gate.webhook(said) for _ in range(100)))
@@ -99,7 +99,7 @@ async def test_t2_the_same_message_a_hundred_times_is_one_reply(gate: Gate) -> N
     assert gate.sends(ada) == 2
 
 
-async def test_f21_telegram_s_own_repetition_has_one_effect(gate: Gate, service: Service) -> None:
+async def test_telegram_s_own_repetition_has_one_effect(gate: Gate, service: Service) -> None:
     ada = gate.person()
     asking = service.asking(question(ada))
     asked = await gate.next_message(ada)
@@ -108,7 +108,7 @@ async def test_f21_telegram_s_own_repetition_has_one_effect(gate: Gate, service:
     assert len((await asking).task(200)["answers"]) == 1
 
 
-async def test_f22_updates_out_of_order_are_each_valid_alone(gate: Gate, service: Service) -> None:
+async def test_updates_out_of_order_are_each_valid_alone(gate: Gate, service: Service) -> None:
     ada = gate.person()
     gate.sandbox.fault("reorder_updates")
     asking = service.asking(question(ada))
@@ -151,7 +151,7 @@ MUST_BE_KEPT = {"no JSON", "not UTF-8", "a list", "no id", "a press without anyt
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
-async def test_f23_an_update_that_cannot_be_read_is_taken_and_put_aside_once(gate: Gate, what: str) -> None:
+async def test_an_update_that_cannot_be_read_is_taken_and_put_aside_once(gate: Gate, what: str) -> None:
     for _ in range(3):
         assert (await gate.webhook(UNREADABLE[what])).status == 200
     kept = [reason for _, reason, raw in quarantined(gate) if raw and UNREADABLE[what].startswith(bytes(raw))]
@@ -174,7 +174,7 @@ async def test_an_update_that_means_nothing_to_us_is_taken(gate: Gate, content: 
     assert (await gate.webhook(update(**content))).status == 200
 
 
-async def test_f23_a_poisoned_update_does_not_block_its_chat(gate: Gate, service: Service) -> None:
+async def test_a_poisoned_update_does_not_block_its_chat(gate: Gate, service: Service) -> None:
     ada = gate.person()
     asking = service.asking(question(ada))
     asked = await gate.next_message(ada)
@@ -234,7 +234,7 @@ async def test_the_answer_to_an_update_holds_no_method_call(gate: Gate) -> None:
     assert str(ada.id) in (await gate.next_message(ada)).text
 
 
-async def test_f15_f11_f13_while_the_database_is_locked_nothing_is_acknowledged_and_nothing_is_lost(
+async def test_while_the_database_is_locked_nothing_is_acknowledged_and_nothing_is_lost(
     gate: Gate, service: Service
 ) -> None:
     ada = gate.person()

@@ -10,11 +10,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from core.model.task import FINAL_STATES, TaskState
-from core.policy.policy import FOR_EVERY_SERVICE, PUBLIC
+from core.model.transition import FINAL_STATES, TaskState
+from core.policy.routes import FOR_EVERY_SERVICE, PUBLIC
 from handlers.bodies import MessageBody, QuestionBody
 from handlers.openapi import description
-from handlers.problems import STATUSES, TITLES
+from handlers.problems import PROBLEMS_BY_CODE
 from handlers.route import Route
 from handlers.routes import ROUTES
 from tests.docs.pages import Block, Page, rows
@@ -27,7 +27,7 @@ SCHEMAS: dict[str, Any] = OPENAPI["components"]["schemas"]
 
 BUILT = [route for route in ROUTES if route.built]
 UNBUILT = [route for route in ROUTES if not route.built]
-CODES = {error.code: status for error, status in STATUSES.items()}
+CODES = {code: problem.status for code, problem in PROBLEMS_BY_CODE.items()}
 
 
 def _name(route: Route) -> str:
@@ -153,7 +153,7 @@ def test_an_example_is_what_the_description_describes(block: Block) -> None:
     _validate(document, schema)
     if schema == "Problem":
         assert document["status"] == CODES[document["code"]]
-        assert document["title"] == TITLES[document["code"]]
+        assert document["title"] == PROBLEMS_BY_CODE[document["code"]].title
 
 
 @pytest.mark.parametrize("endpoint", LIVE)

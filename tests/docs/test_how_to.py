@@ -77,7 +77,7 @@ def test_a_server_that_is_set_up_as_the_page_says_serves(host: Shell) -> None:
             code = stop(server, signal.SIGTERM)
     assert code == 0
     with sqlite3.connect(host.folder / "backup.db") as copy:
-        assert copy.execute("SELECT id FROM tasks").fetchall() == [(answer["id"],)]
+        assert copy.execute("SELECT id FROM telegate_tasks").fetchall() == [(answer["id"],)]
     copy.close()
 
 

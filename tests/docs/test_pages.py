@@ -86,7 +86,7 @@ def test_the_reference_has_no_command_that_does_not_exist() -> None:
 # Dependencies
 
 
-def test_t24_every_dependency_is_explained_and_no_other() -> None:
+def test_every_dependency_is_explained_and_no_other() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     names = {match[0] for match in (re.match(r"[\w.-]+(\[\w+\])?", one) for one in wanted) if match}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from tests.fakes.purity import refuse_in_decision
+
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
 
@@ -18,7 +20,8 @@ class HandClock:
         self._now = start
 
     def now(self) -> datetime:
-        """See `core.ports.Clock.now`."""
+        """See `core.ports.Clock.now`; no decision may ask."""
+        refuse_in_decision("reads the clock")
         return self._now
 
     def advance(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.model.errors import Invalid
 from core.model.message import Format
-from core.ports import FormattedText
+from core.model.part import FormattedText
 
 TELEGRAM_LIMIT = 4096
 

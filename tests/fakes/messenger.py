@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from core.model.errors import TelegateError
-from core.model.task import Failure
-from core.ports import Button, Migrated, NotReached, Part, Rejected, Unclear
+from core.model.errors import DeliveryUnknown, Migrated, NotDelivered, Rejected, TelegateError
+from core.model.failure import Failure
+from core.model.part import Button, Part
 
 _Deed: TypeAlias = Callable[[], None]
 
@@ -69,9 +69,11 @@ class Hang:
 
 
 DELIVERED: Final = Outcome()
-NOT_REACHED: Final = Outcome(done=False, error=NotReached("Telegram cannot be reached: no route to host."))
-UNCLEAR: Final = Outcome(done=True, error=Unclear("Telegram did it, and did not say so in time."))
-UNCLEAR_LOST: Final = Outcome(done=False, error=Unclear("Telegram did not do it, and did not say so."))
+NOT_REACHED: Final = Outcome(done=False, error=NotDelivered("Telegram cannot be reached: no route to host."))
+UNCLEAR: Final = Outcome(done=True, error=DeliveryUnknown("Telegram did it, and did not say so in time."))
+UNCLEAR_LOST: Final = Outcome(
+    done=False, error=DeliveryUnknown("Telegram did not do it, and did not say so.")
+)
 BLOCKED: Final = Outcome(
     done=False,
     error=Rejected(
@@ -87,7 +89,7 @@ BLOCKED: Final = Outcome(
 
 def later(seconds: float) -> Outcome:
     """Telegram says 429: not now, but after so many seconds."""
-    return Outcome(done=False, error=NotReached("Telegram asks for a pause.", retry_after=seconds))
+    return Outcome(done=False, error=NotDelivered("Telegram asks for a pause.", retry_after=seconds))
 
 
 @dataclass(frozen=True, slots=True)

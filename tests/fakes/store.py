@@ -1,50 +1,78 @@
-"""The three stores in one, in memory: what a database promises, and a few ways for it to be difficult."""
+"""The store over a database in memory: the real SQL, and a few ways for it to be difficult."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+import sqlite3
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, wraps
+from typing import Literal, TypeAlias, TypeVar, get_args
 
-from core.jobs.chats import EVERY_CHAT, SOON, ChatNote
-from core.model.errors import IdempotencyMismatch, StorageUnavailable, TelegateError
-from core.model.message import Deletion, Edit
-from core.model.question import Question
-from core.model.task import (
-    DECIDED_STATES,
-    SUCCESSORS,
-    Change,
-    Failure,
-    Lease,
-    Task,
-    TaskState,
-)
-from core.model.update import ByMessage, ByToken, Effect, Lookup, OpenQuestions
-from core.ports import SENDING_GRACE, Idempotency, TaskFilter
+from core.model.cluster import Entry as Heartbeat
+from core.model.cluster import Outage, Presence
+from core.model.effect import Committed, Decision, Effect, UpdateDecision
+from core.model.errors import StorageUnavailable
+from core.model.job import Job, Lease
+from core.model.lookup import Lookup
+from core.model.task import Change, Task
+from core.model.transition import TRANSITIONS, Step
+from core.ports import Clock
+from infra.store.migrations import apply_missing, find_state
+from infra.store.migrations.dialect import SQLITE
+from infra.store.sql.button_keys import StoredKeys
+from infra.store.sql.jobs import Claimed
+from infra.store.sql.rows import COLUMNS, INSERT, JOB_COLUMNS, decode, decode_job, encode, to_time
+from infra.store.sql.transactions import Row, Transaction, Worker
+from infra.store.sqlite.file import run
+from infra.store.store import Store
+from tests.fakes.clock import HandClock
+from tests.fakes.purity import forbid_impurity, watch_logs
+
+T = TypeVar("T")
 
 Method: TypeAlias = Literal[
-    "add", "amend", "find", "page", "final_among", "steps_among", "claim", "abandoned", "overdue",
-    "unclosed", "held", "next_deadline", "forget", "receive", "quarantine", "claim_in", "waiting", "chats",
-    "made_by",
+    "add", "made_by", "change", "find", "page", "progress", "purge",
+    "claim", "claim_next", "claim_expired", "renew", "record", "complete", "retry", "put", "hold", "holds",
+    "break_leases", "next_due", "waiting",
+    "receive", "quarantine",
+    "chat_notes", "keep_chat_unreachable", "forget_chat_unreachable", "move_chat",
+    "beat", "reprompt",
 ]  # fmt: skip
 
-KEY_LIFETIME = timedelta(hours=72)
+BOT = 42
 
 
 class Forbidden(AssertionError):
-    """Somebody stored what no task may do; a real database would not notice."""
+    """Somebody stored what no task may do; a database would not notice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of history: a step of a task, and the state it came from (None for a new task)."""
+    """One row of history.
 
-    before: TaskState | None
-    change: Change
+    Attributes:
+        task: the task's id.
+        seq: counts the steps of the task from 1.
+        person: the id of the person who made it, or None.
+        update: the `update_id` that brought it, or None.
+        jti: the id of the service's token that brought it, or None.
+        shown: the fingerprint of what stands in the chat since then, or None.
+        choice: the id of the option that was decided for, or None.
+    """
+
+    task: str
+    seq: int
+    at: datetime
+    step: Step
+    person: int | None
+    update: int | None
+    jti: str | None
+    shown: bytes | None
+    choice: str | None
 
 
 @dataclass(slots=True)
@@ -55,35 +83,154 @@ class Held:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class MemoryStore:
-    """The ports `TaskStore`, `DeadlineStore`, `InboxStore` and `ChatStore`.
+@cache
+def _empty() -> bytes:
+    """A database with all tables and nothing in them."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        run(connection.cursor(), apply_missing(SQLITE, 0))
+        return connection.serialize()
 
-    Every method is one transaction: between its first and last line nobody else gets a turn, and a judge
-    that raises changes nothing. Steps that `SUCCESSORS` does not allow raise `Forbidden`.
+
+class MemoryDatabase:
+    """The port `Database` in memory; a transaction runs from its first line to its last in one go."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        weakref.finalize(self, self.connection.close)
+        self.connection.deserialize(_empty())
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        self._cursor = self.connection.cursor()
+
+    async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
+        """See `infra.store.sql.transactions.Database.write`."""
+        del reserved
+        self._cursor.execute("BEGIN")
+        try:
+            result = run(self._cursor, transaction())
+        except BaseException:
+            self._cursor.execute("ROLLBACK")
+            raise
+        self._cursor.execute("COMMIT")
+        return result
+
+    async def read(self, transaction: Callable[[], Transaction[T]]) -> T:
+        """See `infra.store.sql.transactions.Database.read`."""
+        return run(self._cursor, transaction())
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """See `infra.store.sql.transactions.Database.workers`."""
+        return {}
+
+    async def check(self) -> None:
+        """See `infra.store.sql.transactions.Database.check`."""
+        await self.read(find_state)
+
+    async def close(self) -> None:
+        """See `infra.store.sql.transactions.Database.close`."""
+        self.connection.close()
+
+
+class TaskRows(MutableMapping[str, Task]):
+    """The rows of tasks by id, oldest first; a test may change them behind everybody's back."""
+
+    def __init__(self, connection: sqlite3.Connection, bot: int) -> None:
+        self._connection = connection
+        self._bot = bot
+
+    def __getitem__(self, task_id: str) -> Task:
+        sql = f"SELECT {COLUMNS} FROM telegate_tasks WHERE bot = ? AND id = ?"  # noqa: S608 - constants only
+        row = self._connection.execute(sql, (self._bot, task_id)).fetchone()
+        if row is None:
+            raise KeyError(task_id)
+        return decode(self._bot, row)
+
+    def __setitem__(self, task_id: str, task: Task) -> None:
+        columns = INSERT[INSERT.index("(") + 1 : INSERT.index(")")].split(",")
+        kept = ", ".join(f"{column} = excluded.{column}" for column in map(str.strip, columns))
+        values = encode(self._bot, task)
+        places = ", ".join("?" for _ in values)
+        self._connection.execute(
+            f"INSERT INTO telegate_tasks ({', '.join(columns)}) VALUES ({places}, ?)"  # noqa: S608 - constants only
+            f" ON CONFLICT (bot, id) DO UPDATE SET {kept}",
+            (*values, task.steps),
+        )
+
+    def __delitem__(self, task_id: str) -> None:
+        sql = "DELETE FROM telegate_tasks WHERE bot = ? AND id = ?"
+        if not self._connection.execute(sql, (self._bot, task_id)).rowcount:
+            raise KeyError(task_id)
+
+    def __iter__(self) -> Iterator[str]:
+        sql = "SELECT id FROM telegate_tasks WHERE bot = ? ORDER BY rowid"
+        return iter([task_id for (task_id,) in self._connection.execute(sql, (self._bot,)).fetchall()])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class _PureDecision:
+    """A decision that is made twice, and must say the same, and must change no task as none may change."""
+
+    def __init__(self, decide: Decision) -> None:
+        self._decide = decide
+
+    def __call__(self, task: Task | None) -> Effect:
+        return _checked(lambda: self._decide(task), () if task is None else (task,))
+
+
+def _checked(decide: Callable[[], Effect], tasks: Sequence[Task]) -> Effect:
+    with forbid_impurity():
+        effect, again = decide(), decide()
+    if effect != again:
+        raise Forbidden(f"A decision is made twice, and says first {effect} and then {again}.")
+    known = {task.id: task for task in tasks}
+    for change in effect.changes:
+        _check(known[change.task.id], change)
+        known[change.task.id] = change.task
+    return effect
+
+
+def _check(before: Task, change: Change) -> None:
+    after = change.task
+    if before.state is not after.state and after.state not in TRANSITIONS[before.state]:
+        raise Forbidden(f"{after.id} goes from {before.state} to {after.state}.")
+    if before.decision is not None and before.decision != after.decision:
+        raise Forbidden(f"{after.id} was decided, and is decided again.")
+
+
+class MemoryStore(Store):
+    """All ports of the store over a database in memory.
+
+    Others get their turn before each call and between its commit and its answer.
+
+    Args:
+        clock: tells when something was stored; the world's own, since what is due goes by it.
+        bot: the bot's numeric id.
 
     Attributes:
         down: whether every call raises `StorageUnavailable`.
-        tasks: the rows, oldest first.
-        history: every step of every task, in order.
         calls: how often each method was called.
-        notes: what Telegram said about chats.
-        set_aside: updates that could not be read, with the reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None, bot: int = BOT) -> None:
+        self.memory, keys = MemoryDatabase(), StoredKeys()
+        run(self.memory.connection.cursor(), keys.read())
+        super().__init__(self.memory, bot, clock or HandClock(), keys)
+        watch_logs()
         self.down = False
-        self.tasks: dict[str, Task] = {}
-        self.history: list[Entry] = []
         self.calls: dict[Method, int] = {}
-        self.set_aside: dict[int | bytes, tuple[str, bytes]] = {}
-        self._keys: dict[tuple[str, str, str], tuple[str, str]] = {}
-        self._updates: set[int] = set()
         self._held: dict[Method, list[Held]] = {}
         self._lost: set[Method] = set()
-        self.notes: dict[int | str, ChatNote] = {}
-        self._paused_at: dict[int | str, datetime] = {}
 
-    def hold(self, method: Method) -> Held:
+    # Difficulties
+
+    def hold_back(self, method: Method) -> Held:
         """Hold the answer of the next call of this method back until it is released."""
         held = Held()
         self._held.setdefault(method, []).append(held)
@@ -93,212 +240,13 @@ class MemoryStore:
         """Let the next call of this method be committed, and its caller be told that it was not."""
         self._lost.add(method)
 
-    def steps_of(self, task_id: str) -> list[str]:
-        """What happened to a task, in the words of its history."""
-        return [entry.change.what for entry in self.history if entry.change.task.id == task_id]
-
-    # TaskStore
-
-    async def add(
-        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
-    ) -> tuple[Task, bool]:
-        """See `core.ports.TaskStore.add`."""
-        async with self._transaction("add"):
-            stored = self._made_by(idempotency)
-            if stored is None:
-                if refusal is not None:
-                    raise refusal
-                task = self._place(task)
-                if idempotency is not None:
-                    self._keys[_scope(idempotency)] = (idempotency.fingerprint, task.id)
-        return (task, True) if stored is None else (stored, False)
-
-    async def made_by(self, idempotency: Idempotency) -> Task | None:
-        """See `core.ports.TaskStore.made_by`."""
-        async with self._transaction("made_by"):
-            return self._made_by(idempotency)
-
-    async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
-        """See `core.ports.TaskStore.amend`."""
-        async with self._transaction("amend"):
-            task = self.tasks.get(task_id)
-            change = None if task is None else judge(task)
-            if change is not None:
-                task = self._take(change)
-        return task
-
-    async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
-        """See `core.ports.TaskStore.advance`."""
-        if known == self.tasks.get(known.id):
-            # As a database does that is lucky with its guess: the judge must not mind.
-            judge(known)
-        return await self.amend(known.id, judge)
-
-    async def find(self, task_id: str, service: str | None = None) -> Task | None:
-        """See `core.ports.TaskStore.find`."""
-        async with self._transaction("find"):
-            task = self.tasks.get(task_id)
-        return task if task is not None and service in {None, task.service} else None
-
-    async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
-        """See `core.ports.TaskStore.page`."""
-        async with self._transaction("page"):
-            found = [
-                task for task in sorted(self.tasks.values(), key=_id, reverse=True) if _fits(task, wanted)
-            ]
-        return found[: wanted.limit], len(found) > wanted.limit
-
-    async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
-        """See `core.ports.TaskStore.final_among`."""
-        async with self._transaction("final_among"):
-            return [task_id for task_id in task_ids if task_id in self.tasks and self.tasks[task_id].final]
-
-    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
-        """See `core.ports.TaskStore.steps_among`."""
-        async with self._transaction("steps_among"):
-            return {task_id: self.tasks[task_id].steps for task_id in task_ids if task_id in self.tasks}
-
-    # DeadlineStore
-
-    async def claim(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """See `core.ports.DeadlineStore.claim`."""
-        async with self._transaction("claim"):
-            due = self._fairly(self._due(now))[:limit]
-            return [self._take(Change.to_state(task.sending(now, lease))) for task in due]
-
-    async def claim_in(self, chat: int | str, now: datetime, lease: Lease) -> Task | None:
-        """See `core.ports.DeadlineStore.claim_in`."""
-        async with self._transaction("claim_in"):
-            due = [task for task in self._due(now) if task.chat.id == chat]
-            return self._take(Change.to_state(due[0].sending(now, lease))) if due else None
-
-    async def waiting(self) -> Mapping[str, int]:
-        """See `core.ports.DeadlineStore.waiting`."""
-        async with self._transaction("waiting"):
-            return Counter(task.service for task in self._in(TaskState.QUEUED))
-
-    async def abandoned(self, now: datetime, lease: Lease, limit: int) -> Sequence[Task]:
-        """See `core.ports.DeadlineStore.abandoned`."""
-        async with self._transaction("abandoned"):
-            left = [task for task in self._in(TaskState.SENDING) if task.lease and task.lease.until <= now]
-            return [self._take(Change(task.taken_over(lease), "taken_over")) for task in left[:limit]]
-
-    async def held(self, holder: str, until: datetime, limit: int) -> Sequence[Task]:
-        """See `core.ports.DeadlineStore.held`."""
-        async with self._transaction("held"):
-            sending = self._in(TaskState.SENDING)
-            mine = [task for task in sending if task.lease and task.lease.holder == holder]
-            return [
-                task for task in mine if task.lease and task.lease.until <= until and task.not_before is None
-            ][:limit]
-
-    async def overdue(self, now: datetime, limit: int) -> Sequence[str]:
-        """See `core.ports.DeadlineStore.overdue`."""
-        async with self._transaction("overdue"):
-            waiting = self._in(TaskState.QUEUED, TaskState.ASKED)
-            over = sorted((task for task in waiting if task.expires_at <= now), key=_expires_at)
-            since = now - SENDING_GRACE
-            stuck = [task for task in self._in(TaskState.SENDING) if task.expires_at <= since]
-            return [task.id for task in (*over[:limit], *stuck[:limit])]
-
-    async def unclosed(self, before: datetime, limit: int) -> Sequence[Task]:
-        """See `core.ports.DeadlineStore.unclosed`."""
-        async with self._transaction("unclosed"):
-            decided = [task for task in self._in(*DECIDED_STATES) if task.message_ids and not task.closed]
-            return [task for task in decided if task.updated_at < before][:limit]
-
-    async def next_deadline(self) -> datetime | None:
-        """See `core.ports.DeadlineStore.next_deadline`."""
-        async with self._transaction("next_deadline"):
-            return min(self._deadlines(), default=None)
-
-    async def forget(self, now: datetime, finished_before: datetime, limit: int) -> int:
-        """See `core.ports.DeadlineStore.forget`; a task whose key is still kept stays."""
-        async with self._transaction("forget"):
-            kept = {task_id for _, task_id in self._keys.values()}
-            old = [
-                task
-                for task in self.tasks.values()
-                if task.final
-                and task.updated_at < finished_before
-                and (task.id not in kept or task.updated_at < now - KEY_LIFETIME)
-            ][:limit]
-            for task in old:
-                del self.tasks[task.id]
-            self._keys = {scope: made for scope, made in self._keys.items() if made[1] in self.tasks}
-            return len(old)
-
-    # InboxStore
-
-    async def receive(
-        self, update_id: int, lookup: Lookup | None, judge: Callable[[Sequence[Task]], Effect]
-    ) -> Effect | None:
-        """See `core.ports.InboxStore.receive`."""
-        async with self._transaction("receive"):
-            if update_id in self._updates:
-                return None
-            found = list(self._look_up(lookup))
-            if not found and isinstance(lookup, ByMessage):
-                found = list(self._look_up(OpenQuestions(lookup.chat)))
-            effect = judge(found)
-            for change in effect.changes:
-                self._take(change)
-            replies = tuple(self._place(reply) for reply in effect.replies)
-            self._updates.add(update_id)
-        return replace(effect, replies=replies)
-
-    async def quarantine(self, update_id: int | None, reason: str, raw: bytes) -> None:
-        """See `core.ports.InboxStore.quarantine`."""
-        async with self._transaction("quarantine"):
-            self.set_aside.setdefault(raw if update_id is None else update_id, (reason, raw))
-
-    # ChatStore
-
-    async def chat_notes(self, chats: Collection[int | str] | None) -> Sequence[ChatNote]:
-        """See `core.jobs.chats.ChatStore.chat_notes`."""
-        async with self._transaction("chats"):
-            return [note for note in self.notes.values() if chats is None or note.chat in chats]
-
-    async def pause_chat(self, chat: int | str, now: datetime, until: datetime) -> None:
-        """See `core.jobs.chats.ChatStore.pause_chat`."""
-        async with self._transaction("chats"):
-            self._pause(chat, until)
-            if any(now - at < SOON for other, at in self._paused_at.items() if other != chat):
-                self._pause(EVERY_CHAT, until)
-            self._paused_at[chat] = now
-
-    async def keep_chat_unreachable(self, chat: int | str, until: datetime, failure: Failure) -> None:
-        """See `core.jobs.chats.ChatStore.keep_chat_unreachable`."""
-        async with self._transaction("chats"):
-            self.notes[chat] = replace(self._note(chat), unreachable_until=until, failure=failure)
-
-    async def forget_chat_unreachable(self, chat: int | str) -> None:
-        """See `core.jobs.chats.ChatStore.forget_chat_unreachable`."""
-        async with self._transaction("chats"):
-            self.notes[chat] = replace(self._note(chat), unreachable_until=None, failure=None)
-
-    async def move_chat(self, chat: int | str, to: int) -> None:
-        """See `core.jobs.chats.ChatStore.move_chat`."""
-        async with self._transaction("chats"):
-            self.notes[chat] = replace(self._note(chat), migrated_to=to)
-
-    # Inside
-
-    def _note(self, chat: int | str) -> ChatNote:
-        return self.notes.get(chat) or ChatNote(chat)
-
-    def _pause(self, chat: int | str, until: datetime) -> None:
-        note = self._note(chat)
-        self.notes[chat] = replace(note, paused_until=max(until, note.paused_until or until))
-
-    @asynccontextmanager
-    async def _transaction(self, method: Method) -> AsyncIterator[None]:
-        """A turn of one's own; others get theirs before it and between the commit and the answer."""
+    async def difficult(self, method: Method, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call as difficult as was asked for."""
         self.calls[method] = self.calls.get(method, 0) + 1
         await asyncio.sleep(0)
         if self.down:
             raise StorageUnavailable("The database cannot be reached. Nothing was done.", retry_after=3)
-        yield
+        answer = await call()
         if self._held.get(method):
             held = self._held[method].pop(0)
             held.arrived.set()
@@ -307,121 +255,106 @@ class MemoryStore:
         if method in self._lost:
             self._lost.discard(method)
             raise StorageUnavailable("The connection broke; nobody knows whether it was done.", retry_after=3)
+        return answer
 
-    def _place(self, task: Task) -> Task:
-        if task.state is TaskState.SENDING and any(_keeps_up(other, task) for other in self.tasks.values()):
-            task = task.waits()
-        self.tasks[task.id] = task
-        self.history.append(Entry(None, Change.to_state(task, jti=task.jti)))
-        return task
+    # What is stored
 
-    def _due(self, now: datetime) -> list[Task]:
-        """What is queued, due, and the first of its chat; the oldest first."""
-        return sorted(
-            (task for task in self._firsts() if _due_at(task) <= now < task.expires_at),
-            key=_id,
+    @property
+    def tasks(self) -> TaskRows:
+        """The rows of tasks, oldest first."""
+        return TaskRows(self.memory.connection, self.bot)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The rows of jobs, oldest first."""
+        return [decode_job(row) for row in self._rows(f"{JOB_COLUMNS} FROM telegate_jobs", "id")]
+
+    @property
+    def history(self) -> list[Entry]:
+        """Every step of every task, in order."""
+        columns = "task, seq, at, what, person, update_id, jti, shown, choice"
+        rows = self._rows(f"{columns} FROM telegate_history", "at, task, seq")
+        return [Entry(task, seq, to_time(at), Step(step), *more) for task, seq, at, step, *more in rows]
+
+    @property
+    def quarantined(self) -> Mapping[int | bytes, tuple[str, bytes]]:
+        """Updates that could not be read by their ids, or by their bytes: the reason, and the bytes."""
+        rows = self._rows("update_id, reason, raw FROM telegate_quarantine", "at")
+        return {raw if update_id is None else update_id: (reason, raw) for update_id, reason, raw in rows}
+
+    def steps_of(self, task_id: str) -> list[str]:
+        """What happened to a task, in the words of its history."""
+        return [entry.step.value for entry in self.history if entry.task == task_id]
+
+    def _rows(self, selection: str, order: str) -> list[Row]:
+        sql = f"SELECT {selection} WHERE bot = ? ORDER BY {order}"
+        return self.memory.connection.execute(sql, (self.bot,)).fetchall()
+
+    # Decisions, which are looked at closely
+
+    async def change(self, task_id: str, decide: Decision, *, lease: Lease | None) -> Committed:
+        """See `core.ports.TaskStore.change`."""
+        return await super().change(task_id, _PureDecision(decide), lease=lease)
+
+    async def claim(
+        self, queue: str, at: datetime, lease: Lease, limit: int, claimed: Claimed, forgotten: datetime
+    ) -> Sequence[tuple[Job, Task | None]]:
+        """See `core.ports.JobStore.claim`."""
+        return await super().claim(queue, at, lease, limit, _pure(claimed), forgotten)
+
+    async def claim_next(
+        self, queue: str, lane: str, at: datetime, lease: Lease, claimed: Claimed
+    ) -> tuple[Job, Task | None] | None:
+        """See `core.ports.JobStore.claim_next`."""
+        return await super().claim_next(queue, lane, at, lease, _pure(claimed))
+
+    async def record(self, job: Job, known: Task | None, decide: Decision, lease: Lease) -> Committed:
+        """See `core.ports.JobStore.record`."""
+        return await super().record(job, known, _PureDecision(decide), lease)
+
+    async def complete(
+        self, job: Job, known: Task | None, decide: Decision, *, lease: Lease | None, proof: bool = False
+    ) -> Committed | None:
+        """See `core.ports.JobStore.complete`."""
+        return await super().complete(job, known, _PureDecision(decide), lease=lease, proof=proof)
+
+    async def retry(self, job: Job, known: Task | None, decide: Decision) -> Committed | None:
+        """See `core.ports.JobStore.retry`."""
+        return await super().retry(job, known, _PureDecision(decide))
+
+    async def receive(
+        self, update_id: int, lookup: Lookup | None, decide: UpdateDecision, *, lease: Lease
+    ) -> Committed | None:
+        """See `core.ports.InboxStore.receive`."""
+        return await super().receive(
+            update_id, lookup, lambda tasks: _checked(lambda: decide(tasks), tasks), lease=lease
         )
 
-    def _firsts(self) -> Iterator[Task]:
-        for task in self._in(TaskState.QUEUED):
-            if not any(_keeps_up(other, task) and other.id < task.id for other in self.tasks.values()):
-                yield task
+    async def beat(self, entry: Heartbeat) -> tuple[Presence, Outage | None]:
+        """See `core.ports.HeartbeatStore.beat`."""
 
-    @staticmethod
-    def _fairly(due: Sequence[Task]) -> list[Task]:
-        """The first of each service, its questions first, then the second of each."""
-        turns: Counter[str] = Counter()
-        numbered: list[tuple[int, str, Task]] = []
-        for task in sorted(due, key=lambda task: (not task.is_question, task.id)):
-            turns[task.service] += 1
-            numbered.append((turns[task.service], task.id, task))
-        return [task for *_, task in sorted(numbered, key=lambda one: one[:2])]
+        def pure(before: Presence | None) -> tuple[Presence, Outage | None]:
+            with forbid_impurity():
+                return entry(before)
 
-    def _take(self, change: Change) -> Task:
-        before = self.tasks[change.task.id]
-        after = replace(change.task, steps=before.steps + 1)
-        if before.state is not after.state and after.state not in SUCCESSORS[before.state]:
-            raise Forbidden(f"{after.id} goes from {before.state} to {after.state}.")
-        if before.decision is not None and before.decision != after.decision:
-            raise Forbidden(f"{after.id} was decided, and is decided again.")
-        self.tasks[after.id] = after
-        self.history.append(Entry(before.state, change))
-        return after
-
-    def _made_by(self, idempotency: Idempotency | None) -> Task | None:
-        made = None if idempotency is None else self._keys.get(_scope(idempotency))
-        if idempotency is None or made is None:
-            return None
-        fingerprint, task_id = made
-        if fingerprint != idempotency.fingerprint:
-            raise IdempotencyMismatch("This key was used before with another body; use a new key.")
-        return self.tasks[task_id]
-
-    def _in(self, *states: TaskState) -> list[Task]:
-        return [task for task in self.tasks.values() if task.state in states]
-
-    def _deadlines(self) -> Iterator[datetime]:
-        yield from map(_due_at, self._firsts())
-        for task in self.tasks.values():
-            if task.state is TaskState.SENDING and task.lease is not None:
-                yield task.lease.until
-                yield task.expires_at + SENDING_GRACE
-            if task.state in {TaskState.QUEUED, TaskState.ASKED}:
-                yield task.expires_at
-
-    def _look_up(self, lookup: Lookup | None) -> Iterator[Task]:
-        for task in reversed(list(self.tasks.values())):
-            match lookup:
-                case None:
-                    found = False
-                case ByToken():
-                    found = task.token == lookup.token
-                case ByMessage():
-                    found = _owns(task, lookup)
-                case _:
-                    # What is queued may never have been in the chat: words cannot be meant for it.
-                    visible = {TaskState.SENDING, TaskState.ASKED, TaskState.UNKNOWN}
-                    open_now = task.state in visible and isinstance(task.content, Question)
-                    found = open_now and task.chat.id == lookup.chat
-            if found:
-                yield task
+        return await super().beat(pure)
 
 
-def _scope(idempotency: Idempotency) -> tuple[str, str, str]:
-    return idempotency.service, idempotency.route, idempotency.key
+def _pure(claimed: Claimed) -> Claimed:
+    def pure(job: Job, task: Task | None) -> Decision:
+        with forbid_impurity():
+            return _PureDecision(claimed(job, task))
+
+    return pure
 
 
-def _id(task: Task) -> str:
-    return task.id
+def _made_difficult(method: Method, call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    @wraps(call)
+    async def difficult(self: MemoryStore, *args: object, **more: object) -> T:
+        return await self.difficult(method, lambda: call(self, *args, **more))
+
+    return difficult
 
 
-def _keeps_up(earlier: Task, later: Task) -> bool:
-    """Whether one task in a chat has to be sent before another can be."""
-    in_flight = earlier.state is TaskState.SENDING and earlier.not_before is None
-    return earlier.chat.id == later.chat.id and (in_flight or earlier.state is TaskState.QUEUED)
-
-
-def _due_at(task: Task) -> datetime:
-    return task.not_before or task.created_at
-
-
-def _expires_at(task: Task) -> datetime:
-    return task.expires_at
-
-
-def _owns(task: Task, lookup: ByMessage) -> bool:
-    """Whether a message is this task's own; an edit or a deletion names the message of another."""
-    if isinstance(task.content, Edit | Deletion):
-        return False
-    return task.chat.id == lookup.chat and lookup.message_id in task.message_ids
-
-
-def _fits(task: Task, wanted: TaskFilter) -> bool:
-    return (
-        task.service == wanted.service
-        and wanted.state in {None, task.state}
-        and wanted.kind in {None, task.kind}
-        and wanted.chat in {None, task.chat.id}
-        and (wanted.since is None or task.created_at >= wanted.since)
-        and (wanted.after is None or task.id < wanted.after)
-    )
+for _method in get_args(Method):
+    setattr(MemoryStore, _method, _made_difficult(_method, getattr(MemoryStore, _method)))

@@ -14,31 +14,43 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
+from core.inbox.feedback import Feedback
 from core.inbox.inbox import Inbox
-from core.jobs.backlog import Backlog
+from core.jobs.alarm import Alarm
 from core.jobs.chats import ChatBook
-from core.jobs.deadlines import Timekeeper
-from core.jobs.limits import Pacer
-from core.jobs.sending import Sender
+from core.jobs.kinds.delete import DeleteMessage
+from core.jobs.kinds.edit import EditMessage
+from core.jobs.kinds.expire import Expire
+from core.jobs.kinds.finalize import Finalize
+from core.jobs.kinds.purge import Purge
+from core.jobs.kinds.reprompt import Reprompt
+from core.jobs.kinds.send import Send
+from core.jobs.limits import Backlog, Holds, Limits, RateLimiter
+from core.jobs.runner import Runner
+from core.jobs.scheduler import Scheduler
+from core.model.identity import ButtonKey, GatewayIdentity
+from core.model.job import TELEGRAM, TIMERS, Job
+from core.model.lookup import Idempotency
 from core.model.message import Edit, Message
-from core.model.question import Option, Person, Respondents, TextInput
+from core.model.person import Person
+from core.model.question import UNNAMED, Option, Question, Respondents, TextInput
 from core.model.task import Task
 from core.model.update import ButtonPressed, Carrier, CommandReceived, TextReceived
 from core.policy.policy import CommandRule, PersonRole, Policy, Principal, ServiceGrant, ServiceRole
-from core.ports import GatewayIdentity, Idempotency
-from core.presentation.buttons import ButtonKey
-from core.services.factory import Drafter
-from core.services.messages import MessageRequest, Telling
-from core.services.questions import Asking, QuestionRequest
-from core.services.tasks import Submission, TaskDesk
+from core.ports import Kind
+from core.services.factory import TaskFactory
+from core.services.messages import MessageService
+from core.services.questions import QuestionService
+from core.services.tasks import Submission, TaskService
 from core.waiting.room import WaitingRoom
 from tests.fakes.clock import HandClock
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.messenger import ScriptedMessenger, Shown
+from tests.fakes.notifier import PromptNotifier
 from tests.fakes.store import MemoryStore
-from tests.fakes.wakers import PromptWaker
 
 LONGEST_SEND: Final = 60.0
 """Seconds of the loop's time after which `settled` gives up."""
@@ -102,40 +114,86 @@ class World:
 
     Attributes:
         policy: what gateways of this world see as the policy; may be replaced.
+        kinds: further kinds of jobs that its processes know.
     """
 
     clock: HandClock = field(default_factory=HandClock)
-    store: MemoryStore = field(default_factory=MemoryStore)
+    store: MemoryStore = field(init=False)
     messenger: ScriptedMessenger = field(default_factory=ScriptedMessenger)
     formatter: PlainFormatter = field(default_factory=PlainFormatter)
-    waker: PromptWaker = field(default_factory=PromptWaker)
+    notifier: PromptNotifier = field(default_factory=PromptNotifier)
     policy: Policy = POLICY
+    kinds: tuple[Kind, ...] = ()
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _updates: itertools.count[int] = field(default_factory=lambda: itertools.count(9001))
     _holders: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
-    def start(self) -> Gateway:
-        """Another process of the same gateway."""
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock, BOT)
+
+    def start(self, rate: RateLimiter | None = None) -> Gateway:
+        """Another process of the same gateway.
+
+        Args:
+            rate: limits its calls to Telegram; None for no limit.
+        """
+        clock, store, room = self.clock, self.store, WaitingRoom()
+        self.notifier.subscribe(room.wake)
         identity = GatewayIdentity(BOT, f"process-{next(self._holders)}", KEYS)
-        drafter = Drafter(identity, self.clock, lambda: f"{next(self._ids):026d}")
-        room = WaitingRoom()
-        self.waker.subscribe(room.wake, room.wake_followers)
-        sender = Sender(
-            self.store,
-            self.store,
-            self.messenger,
-            self.formatter,
-            self.waker,
-            drafter,
-            ChatBook(self.store, shared=True, jitter=lambda: 0.0),
-            Pacer(0, lambda: asyncio.get_running_loop().time()),
+        chats = ChatBook(store, shared=True)
+        limits = Limits(
+            rate or RateLimiter(0, lambda: asyncio.get_running_loop().time()),
+            Holds(store, TELEGRAM, clock, shared=True, jitter=lambda: 0.0),
             Backlog(0),
         )
-        sender.closer.precedence = 0
-        timekeeper = Timekeeper(self.store, self.store, sender)
-        sender.outcomes.alarm = timekeeper.remember
-        desk = TaskDesk(self.store, room, sender)
-        return Gateway(self, room, sender, timekeeper, desk)
+        alarm = Alarm(clock)
+        runner = Runner(
+            store=store,
+            kinds={kind.name: kind for kind in (*self._kinds(identity, chats), *self.kinds)},
+            limits={TELEGRAM: limits},
+            notifier=self.notifier,
+            clock=clock,
+            alarm=alarm,
+            holder=identity.holder,
+        )
+        queues = (TELEGRAM, TIMERS, *sorted({kind.name for kind in self.kinds}))
+        scheduler = Scheduler(store=store, runner=runner, alarm=alarm, clock=clock, queues=queues)
+        factory = TaskFactory(identity, clock, lambda: f"{next(self._ids):026d}")
+        tasks = TaskService(store=store, room=room, runner=runner, clock=clock)
+        feedback = Feedback(
+            messenger=self.messenger,
+            limits=limits,
+            background=runner.background,
+            clock=clock,
+            precedence=0,
+        )
+        return Gateway(self, room, runner, scheduler, limits, chats, identity, factory, tasks, feedback)
+
+    def _kinds(self, identity: GatewayIdentity, chats: ChatBook) -> tuple[Kind, ...]:
+        messenger, formatter, clock, store = self.messenger, self.formatter, self.clock, self.store
+        return (
+            Send(messenger=messenger, formatter=formatter, chats=chats, identity=identity, clock=clock),
+            EditMessage(
+                messenger=messenger,
+                formatter=formatter,
+                chats=chats,
+                identity=identity,
+                clock=clock,
+                tasks=store,
+            ),
+            DeleteMessage(
+                messenger=messenger,
+                formatter=formatter,
+                chats=chats,
+                identity=identity,
+                clock=clock,
+                tasks=store,
+            ),
+            Finalize(messenger=messenger, formatter=formatter, identity=identity, precedence=0),
+            Reprompt(messenger=messenger, formatter=formatter, identity=identity, clock=clock),
+            Expire(clock=clock),
+            Purge(tasks=store, clock=clock, keep=timedelta(days=30)),
+        )
 
     def next_update(self) -> int:
         """An `update_id` that Telegram has not used yet."""
@@ -148,30 +206,50 @@ class Gateway:
 
     world: World
     room: WaitingRoom
-    sender: Sender
-    timekeeper: Timekeeper
-    desk: TaskDesk
+    runner: Runner
+    scheduler: Scheduler
+    limits: Limits
+    chats: ChatBook
+    identity: GatewayIdentity
+    factory: TaskFactory
+    tasks: TaskService
+    feedback: Feedback
     username: str | None = "TelegateBot"
 
     @property
-    def asking(self) -> Asking:
+    def questions(self) -> QuestionService:
         """The use case of questions."""
-        return Asking(lambda: self.world.policy, self.world.formatter, self.sender.drafter, self.desk)
+        return QuestionService(
+            policy=lambda: self.world.policy,
+            formatter=self.world.formatter,
+            factory=self.factory,
+            tasks=self.tasks,
+        )
 
     @property
-    def telling(self) -> Telling:
+    def messages(self) -> MessageService:
         """The use case of messages."""
-        return Telling(lambda: self.world.policy, self.world.formatter, self.sender.drafter, self.desk)
+        return MessageService(
+            policy=lambda: self.world.policy,
+            formatter=self.world.formatter,
+            factory=self.factory,
+            tasks=self.tasks,
+        )
 
     @property
     def inbox(self) -> Inbox:
         """The use case of updates."""
         return Inbox(
-            self.world.store,
-            lambda: self.world.policy,
-            self.sender.drafter,
-            self.sender,
-            lambda: self.username,
+            store=self.world.store,
+            policy=lambda: self.world.policy,
+            factory=self.factory,
+            runner=self.runner,
+            feedback=self.feedback,
+            chats=self.chats,
+            formatter=self.world.formatter,
+            identity=self.identity,
+            clock=self.world.clock,
+            username=lambda: self.username,
         )
 
     # What services do
@@ -190,16 +268,15 @@ class Gateway:
         idempotency: Idempotency | None = None,
     ) -> Task:
         """The service `ci` asks something."""
-        request = QuestionRequest(
-            chat,
+        question = Question(
             Message(text),
+            respondents=UNNAMED if respondents is None else respondents,
             options=options,
             input=written,
-            respondents=respondents,
             on_expiry=on_expiry,
-            expires_in=expires_in,
         )
-        return await self.asking.ask(request, Submission(CI, wait, idempotency))
+        submission = Submission(CI, wait, idempotency)
+        return await self.questions.ask(question, submission, chat=chat, expires_in=expires_in)
 
     async def tell(
         self,
@@ -211,16 +288,16 @@ class Gateway:
         idempotency: Idempotency | None = None,
     ) -> Task:
         """The service `ci` says something."""
-        request = MessageRequest(chat, Message(text), expires_in=expires_in)
-        return await self.telling.send(request, Submission(CI, wait, idempotency))
+        submission = Submission(CI, wait, idempotency)
+        return await self.messages.send(Message(text), submission, chat=chat, expires_in=expires_in)
 
     async def correct(self, message: Task, text: str, *, wait: float = 0.0) -> Task:
         """The service `ci` gives a message another text."""
-        return await self.telling.edit(message.id, Edit(text), Submission(CI, wait))
+        return await self.messages.edit(message.id, Edit(text), Submission(CI, wait))
 
     async def withdraw(self, question: Task) -> Task:
         """The service `ci` takes a question back."""
-        return await self.desk.cancel(question.id, CI, lambda _task: None)
+        return await self.tasks.cancel(question.id, CI, lambda _task: None)
 
     # What people do
 
@@ -312,51 +389,53 @@ class Gateway:
         """The task as its row tells it now."""
         return self.world.store.tasks[task.id]
 
+    def jobs_of(self, task: Task) -> list[Job]:
+        """What still has to happen because of the task, oldest first."""
+        return [job for job in self.world.store.jobs if job.subject == task.id]
+
+    def is_closed(self, task: Task) -> bool:
+        """Whether the task's message shows its outcome, and nothing is left to be done about that."""
+        return "closed" in self.world.store.steps_of(task.id) and not self.jobs_of(task)
+
     def said(self) -> list[str]:
         """Every message that was asked to be sent, in order."""
         return [call.text for call in self.world.messenger.of("send")]
 
     async def settled(self) -> None:
         """Wait until nothing is being sent, edited or acknowledged any more."""
-        while self.sender.errands.running:
-            _, late = await asyncio.wait(self.sender.errands.running, timeout=LONGEST_SEND)
+        while self.runner.background.running:
+            _, late = await asyncio.wait(self.runner.background.running, timeout=LONGEST_SEND)
             assert not late, "Something is still being sent; a call that hangs has to be released first."
 
     async def pass_time(self, seconds: float) -> int:
         """Let time pass, do what has come due and let it end; returns how many things were due."""
         self.world.clock.advance(seconds)
-        due = await self.timekeeper.sweep()
+        due = await self.scheduler.claim_due()
         await self.settled()
         return due
 
     async def sweep_room(self) -> None:
         """Look once for hints that got lost, as each process does every two seconds."""
-        self.room.wake(await self.world.store.final_among(self.room.task_ids))
-        self.room.wake_unaware(await self.world.store.steps_among(self.room.followed))
+        self.room.wake_unaware(await self.world.store.progress(self.room.task_ids))
 
     @asynccontextmanager
-    async def keeping_deadlines(self) -> AsyncIterator[None]:
-        """Let the timekeeper run while the block lasts."""
-        keeping = asyncio.create_task(self.timekeeper.run())
+    async def scheduling(self) -> AsyncIterator[None]:
+        """Let the scheduler run while the block lasts."""
+        running = asyncio.create_task(self.scheduler.run())
         try:
             yield
-            assert not keeping.done(), "The timekeeper has stopped."
+            assert not running.done(), "The scheduler has stopped."
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-            await self.sender.stop(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await self.runner.stop(0)
 
     async def crash(self) -> None:
         """End as `kill -9` does: nothing more is sent or stored, and nobody is told."""
-        running = list(self.sender.errands.running)
+        running = list(self.runner.background.running)
         for work in running:
             work.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-async def nothing_to_rearm() -> int:
-    """For a sweep of a world in which nobody was ever away."""
-    return 0
 
 
 async def until(true: Callable[[], bool], turns: int = 10_000) -> None:

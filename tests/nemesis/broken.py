@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.ports import Messenger, Part
+from core.model.part import Part
+from core.ports import Messenger
 from infra import app
 from infra.server.runner import GatewayRunner
 
@@ -27,14 +28,6 @@ class StutteringMessenger:
         return await self._inner.send(chat, topic, part)
 
 
-class StutteringGateway(app.Gateway):
-    """The gateway with such a messenger."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self.sender.performer.messenger = StutteringMessenger(self.sender.messenger)
-
-
 async def create_app() -> GatewayRunner:
-    """See `infra.app.create_app`."""
-    return await app.create_app(StutteringGateway)
+    """The gateway with such a messenger."""
+    return await app.create_app(app.Substitutes(messenger=StutteringMessenger))

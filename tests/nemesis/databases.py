@@ -19,14 +19,15 @@ from tests.postgres import PASSWORD, PostgresServer
 T = TypeVar("T")
 
 UNFINISHED = """
-SELECT id FROM tasks WHERE state IN ('queued', 'sending', 'asked')
-  OR (state IN ('answered', 'expired', 'cancelled') AND closed = 0 AND message_ids <> '')
+SELECT id FROM telegate_tasks WHERE state IN ('queued', 'sending', 'asked')
+  OR EXISTS (SELECT 1 FROM telegate_jobs WHERE subject = telegate_tasks.id AND kind = 'finalize')
 """
 _TASKS = """
 SELECT id, kind, state, service, chat, of_task, created_at, expires_at, message_ids, metadata, content,
-  progress, closed FROM tasks ORDER BY id
+  progress, NOT EXISTS (SELECT 1 FROM telegate_jobs WHERE subject = telegate_tasks.id AND kind = 'finalize')
+FROM telegate_tasks ORDER BY id
 """
-_HISTORY = "SELECT task, seq, at, what, person, update_id FROM history ORDER BY task, seq"
+_HISTORY = "SELECT task, seq, at, what, person, update_id FROM telegate_history ORDER BY task, seq"
 
 _BUSY = 10.0
 """Seconds that a reader waits for its turn."""

@@ -1,4 +1,4 @@
-"""Loops beside the server: started again after a bug, and ended with it, whatever they make of it."""
+"""Background loops: started again after a bug, and ended with the server, whatever they make of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from core.model.retry import RetryPolicy
 from infra.server import background
 from infra.server.background import running
 from tests.fakes.world import turns
@@ -14,8 +15,8 @@ from tests.fakes.world import turns
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "PAUSE_AFTER_BUG", 0.001)
-    monkeypatch.setattr(background, "TELL_AGAIN", 0.001)
+    monkeypatch.setattr(background, "RESTART", RetryPolicy(first=0.001))
+    monkeypatch.setattr(background, "CANCEL_AGAIN", 0.001)
 
 
 async def test_loops_run_as_long_as_the_block_lasts() -> None:
@@ -44,7 +45,7 @@ async def test_a_loop_that_returns_is_done() -> None:
     assert times == ["once"]
 
 
-async def test_a_loop_with_a_bug_is_told_about_and_starts_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_with_a_bug_is_logged_and_starts_again(caplog: pytest.LogCaptureFixture) -> None:
     starts: list[int] = []
     again = asyncio.Event()
 
@@ -62,7 +63,9 @@ async def test_a_loop_with_a_bug_is_told_about_and_starts_again(caplog: pytest.L
     assert "ValueError: a bug" in caplog.text
 
 
-async def test_a_loop_that_overhears_its_end_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_that_swallows_its_cancellation_is_cancelled_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     overheard: list[int] = []
 
     async def overhear() -> None:

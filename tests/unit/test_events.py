@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from core.model.message import Chat, Message
-from core.model.question import Answer
-from core.model.task import Lease, Task, TaskKind, TaskState
+from core.model.answer import Answer
+from core.model.chat import Chat
+from core.model.message import Message
+from core.model.task import Task, TaskKind
+from core.model.transition import TaskState
 from handlers.documents import task_document
 from handlers.events import TaskEvent
 from tests.fakes.clock import HandClock
@@ -58,9 +60,9 @@ def test_whatever_a_person_has_written_an_event_keeps_its_lines(words: str) -> N
 
 def test_the_id_says_whether_a_client_knows_all_that_is_told() -> None:
     known = TaskEvent.of(a_task()).id
-    held = a_task(lease=Lease("process-1", NOW), closed=True, steps=9)
-    assert TaskEvent.of(held).says_as_much_as(known), "A step that nobody sees is no news."
-    assert TaskEvent.of(held).id != known
+    unseen = a_task(token=b"a token", steps=9)
+    assert TaskEvent.of(unseen).says_as_much_as(known), "A step that nobody sees is no news."
+    assert TaskEvent.of(unseen).id != known
     assert not TaskEvent.of(a_task(state=TaskState.SENT, steps=8)).says_as_much_as(known)
 
 

@@ -1,8 +1,10 @@
-"""Ids of tasks: they sort by time, and no two processes give the same."""
+"""Ids of tasks: they sort by time, and neither two processes nor two threads are given the same."""
 
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -30,6 +32,29 @@ def test_every_id_is_greater_than_the_one_before(times: list[int]) -> None:
     given = [ids() for _ in times]
     assert all(earlier < later for earlier, later in pairwise(given))
     assert {len(one) for one in given} == {26}
+
+
+def test_threads_that_ask_at_once_get_different_ids_each_in_order() -> None:
+    ids = UlidSequence(lambda: _NOW)
+    given: list[list[str]] = [[] for _ in range(4)]
+    begin = threading.Barrier(len(given))
+
+    def ask(own: list[str]) -> None:
+        begin.wait()
+        own.extend(ids() for _ in range(5_000))
+
+    threads = [threading.Thread(target=ask, args=(own,)) for own in given]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert len({one for own in given for one in own}) == 20_000
+    assert all(earlier < later for own in given for earlier, later in pairwise(own))
 
 
 def test_processes_that_were_forked_from_one_give_different_ids() -> None:

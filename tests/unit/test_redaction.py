@@ -27,7 +27,7 @@ KNOWN = KnownSecrets(map(Secret, (TOKEN, HALF, "webhook/secret+of=ours", "short"
         ("", ""),
     ],
 )
-def test_t3_no_secret_is_left_in_the_words_and_nothing_else_is_missing(words: str, told: str) -> None:
+def test_no_secret_is_left_in_the_words_and_nothing_else_is_missing(words: str, told: str) -> None:
     assert KNOWN.hide(words) == told
 
 

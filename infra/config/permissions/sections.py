@@ -9,14 +9,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from core.model.chat import ChatId
 from core.policy.policy import (
-    ENDPOINTS,
+    CHANNEL,
     EVERY_CHAT,
     FOR_EVERY_PERSON,
-    FOR_EVERY_SERVICE,
     GATEWAY_SERVICE,
-    PUBLIC,
-    ChatId,
     CommandRule,
     PersonRole,
     Policy,
@@ -25,6 +23,7 @@ from core.policy.policy import (
     ServiceKey,
     ServiceRole,
 )
+from core.policy.routes import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC
 from infra.config.permissions.nodes import NodeReader, PolicyProblem, did_you_mean, kind_of
 
 VERSION: Final = "1"
@@ -33,7 +32,6 @@ SECTIONS: Final = ("version", "service_roles", "person_roles", "services", "comm
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)", re.ASCII)
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_CHANNEL = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}", re.ASCII)
 _COMMAND = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 _METHOD = re.compile(r"[a-z][A-Za-z]{2,63}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}", re.ASCII)
@@ -142,7 +140,7 @@ class _Sections:
     def _chat_id(self, node: yaml.Node, what: str) -> ChatId | None:
         if kind_of(node) != "str":
             return self._reader.telegram_id(node, what)
-        if _CHANNEL.fullmatch(node.value):
+        if CHANNEL.fullmatch(node.value):
             return str(node.value)
         self._reader.complain(node, f"{what} has to be a chat's id (a number without quotes) or @channel.")
         return None
@@ -218,11 +216,11 @@ class _Sections:
                 yield name
 
     def _check_circles(self, section: str, includes: Mapping[str, frozenset[str]]) -> None:
-        told: set[str] = set()
+        reported: set[str] = set()
         for name in includes:
             circle = {other for other in _reach(name, includes) if name in _reach(other, includes)}
-            if circle and name not in told:
-                told |= circle
+            if circle and name not in reported:
+                reported |= circle
                 key, _ = self._entries[section][name]
                 members = ", ".join(sorted(circle))
                 self._reader.complain(key, f"Roles of {section} include each other in a circle: {members}.")

@@ -1,4 +1,4 @@
-"""The exposition: figures as Prometheus reads them. Imported at the first scrape: the library takes 0.1 s."""
+"""The exposition: metrics as Prometheus reads them. Imported at the first scrape: the library takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROCESS: Final = "process"
 """The label that names the process."""
 
 
-class _Told(Collector):
-    """What the library asks for the metrics."""
+class _Snapshot(Collector):
+    """Samples that were collected before, as the library asks for them."""
 
     def __init__(self, processes: Mapping[str, Samples], shared: Samples) -> None:
         self._processes = processes
@@ -55,14 +55,14 @@ def expose(processes: Mapping[str, Samples], shared: Samples, accept: str) -> Ex
     https://prometheus.io/docs/specs/om/open_metrics_spec/
 
     Args:
-        processes: the figures of each process by its name.
-        shared: the figures that there are once.
+        processes: the metrics of each process by its name.
+        shared: the metrics that there are once.
         accept: the request's header of that name.
     """
-    told = _Told(processes, shared)
+    snapshot = _Snapshot(processes, shared)
     if any(one.partition(";")[0].strip() == "application/openmetrics-text" for one in accept.split(",")):
-        return Exposition(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(told))  # type: ignore[no-untyped-call]
-    return Exposition("text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest(told))
+        return Exposition(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(snapshot))  # type: ignore[no-untyped-call]
+    return Exposition("text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest(snapshot))
 
 
 def _metric(family: Family) -> Metric:

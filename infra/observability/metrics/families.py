@@ -1,4 +1,4 @@
-"""The table of metrics: name, type, labels, meaning. docs/reference/metrics.md says the same, by a test."""
+"""Metric families: name, type, labels, meaning. docs/reference/metrics.md says the same, by a test."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Final, Literal, TypeAlias
 from core.metrics import QUICK, SLOW, Labels
 
 Value: TypeAlias = float | Sequence[float]
-"""A number; of a histogram the sum, then how much fell into each bucket alone (see `Durations.items`)."""
+"""A number; of a histogram the sum, then how much fell into each bucket alone (see `Histogram.items`)."""
 
 Samples: TypeAlias = Mapping[str, Sequence[tuple[Labels, Value]]]
 """By the names of metrics."""
 
 
 class Scope(Enum):
-    """Whose figure it is."""
+    """Which process a metric comes from."""
 
     PROCESS = "each process has its own, labelled `process`"
-    DUTY = "one for all, as the process that watches the webhook for all has seen it last"
-    ONE = "one for all, as whoever is asked finds it"
+    LEADER = "one for all, as the leader, which watches the webhook, has seen it last"
+    DATABASE = "one for all, as the process that is asked finds it in the database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ _PROCESS: Final = (
     Family("process_cpu_seconds_total", "counter", "Processor time of the process."),
     Family("process_resident_memory_bytes", "gauge", "Memory of the process; Linux only."),
 )
-_DUTY: Final = tuple(
-    Family(name, "gauge", meaning, labels, scope=Scope.DUTY)
+_LEADER: Final = tuple(
+    Family(name, "gauge", meaning, labels, scope=Scope.LEADER)
     for name, meaning, labels in (
         ("telegate_telegram_up", "1 when Telegram answered the last look at the webhook, otherwise 0.", ()),
         ("telegate_webhook_ok", "1 when the last look found the webhook in order, otherwise 0.", ()),
@@ -116,8 +116,8 @@ _DUTY: Final = tuple(
         ("telegate_webhook_pending_updates", "Updates that wait at Telegram for delivery.", ()),
     )
 )
-_ONE: Final = tuple(
-    Family(name, "gauge", meaning, labels, scope=Scope.ONE)
+_DATABASE: Final = tuple(
+    Family(name, "gauge", meaning, labels, scope=Scope.DATABASE)
     for name, meaning, labels in (
         ("telegate_database_up", "1 when the database answered the process that was asked, otherwise 0.", ()),
         ("telegate_processes", "Processes whose figures are told.", ()),
@@ -127,6 +127,6 @@ _ONE: Final = tuple(
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
-    {family.name: family for family in (*_PROCESS, *_DUTY, *_ONE)}
+    {family.name: family for family in (*_PROCESS, *_LEADER, *_DATABASE)}
 )
-"""Every metric by its name, in the order in which they are told."""
+"""Every metric by its name, in the order of the exposition."""

@@ -1,4 +1,4 @@
-"""Sharing: whichever process is asked, it tells the figures of all processes that share the database."""
+"""Sharing: whichever process is asked exposes the metrics of all processes that share the database."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final, Protocol
 
+from core.incident import Incident
 from core.metrics import Exposition
 from core.model.errors import StorageUnavailable
-from infra.observability.metrics.descriptions import read, written
 from infra.observability.metrics.families import FAMILIES, Samples, Scope
+from infra.observability.metrics.serialization import deserialize, serialize
 from infra.store.sql.metrics import Kept, Open
 
 log = logging.getLogger("telegate.metrics")
 
-KEEP_EVERY: Final = 10.0
-"""Seconds between two times that a process keeps its figures for the others."""
+SAVE_EVERY: Final = 10.0
+"""Seconds between two times that a process saves its metrics for the others."""
 
-LAST_WORD: Final = 1.0
+FLUSH_TIMEOUT: Final = 1.0
 """Seconds that a process which ends waits for the database."""
 
-ALONE: Final = "/alone"
-"""Follows the name of a process that could not keep the figures which it tells.
+UNSAVED: Final = "/alone"
+"""Follows the name of a process that exposes metrics which it could not save.
 
-A counter must never be told lower than before, or Prometheus takes it for one that has begun anew, and adds
-all of it once more. What was told and not kept is unknown to the process that is asked next, so it has a
-series of its own.
+A counter must never be exposed lower than before, or Prometheus takes it for one that has begun anew, and
+adds all of it once more. What was exposed and not saved is unknown to the process that is asked next, so it
+has a series of its own.
 """
 
 
-class FigureStore(Protocol):
-    """The figures in the database. Every method raises `StorageUnavailable`."""
+class MetricsStore(Protocol):
+    """The metrics in the database. Every method raises `StorageUnavailable`."""
 
     async def keep_figures(self, process: str, seq: int, told: str) -> None:
-        """Keep the figures of a process; see `SqlFigureStore`."""
+        """Save the metrics of a process, as text; a `seq` that is lower than the last one changes nothing."""
 
     async def all_figures(self) -> Sequence[Kept]:
-        """The figures of every process that lives."""
+        """The metrics of every process that lives."""
 
     async def open_tasks(self) -> Open:
         """How many tasks are not final."""
@@ -58,109 +59,101 @@ def process_name(holder: str) -> str:
 
 
 @dataclass(slots=True)
-class Metrics:
-    """Tells everybody's figures, and keeps this process's for the others.
+class SharedMetrics:
+    """Exposes the metrics of all processes, and saves this process's for the others.
 
     Args:
-        collect: this process's figures.
-        store: where they are kept.
+        collect: this process's metrics.
+        store: where they are saved.
         name: of this process.
         shared: whether there may be other processes.
     """
 
     collect: Callable[[], Samples]
-    store: FigureStore
+    store: MetricsStore
     name: str
     shared: bool
-    _kept: int = 0
-    _failing: bool = False
+    _saves: int = 0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unsaved: Incident = field(default_factory=lambda: Incident(log))
 
-    async def tell(self, accept: str) -> Exposition:
-        """Everybody's figures as text; without the database, this process's.
+    async def expose(self, accept: str) -> Exposition:
+        """The metrics of all processes as text; without the database, this process's.
 
         Args:
             accept: the request's header of that name.
         """
-        processes, duty = await self._everybody()
-        shared = {**duty, **await self._of_all(len(processes))}
+        processes = await self._by_process()
+        shared = {**_of_leader(processes.values()), **await self._of_database(len(processes))}
         return await asyncio.to_thread(_expose, processes, shared, accept)
 
     async def run(self) -> None:
-        """Keep this process's figures again and again, until cancelled; alone, return."""
+        """Save this process's metrics again and again, until cancelled; alone, return."""
         while self.shared:
             try:
-                await self._keep()
-                self._failing = False
+                await self._save()
+                self._unsaved.end("Metrics are saved for the other processes again.", action="figures_kept")
             except StorageUnavailable as error:
-                self._say(error.detail)
-            await asyncio.sleep(KEEP_EVERY)
+                self._unsaved.begin(
+                    "Metrics could not be saved for the other processes: %s",
+                    error.detail,
+                    action="figures_unkept",
+                )
+            await asyncio.sleep(SAVE_EVERY)
 
-    async def leave(self) -> None:
-        """Keep the figures a last time, so that the next scrape misses nothing."""
+    async def flush(self) -> None:
+        """Save the metrics a last time, so that the next scrape misses nothing."""
         if self.shared:
             with suppress(TimeoutError, StorageUnavailable):
-                async with asyncio.timeout(LAST_WORD):
-                    await self._keep()
+                async with asyncio.timeout(FLUSH_TIMEOUT):
+                    await self._save()
 
-    async def _keep(self) -> None:
-        # One after the other, so that what is kept last is the newest.
+    async def _save(self) -> None:
+        # One after the other, so that what is saved last is the newest.
         async with self._turn:
-            self._kept += 1
-            await self.store.keep_figures(self.name, self._kept, written(self.collect()))
+            self._saves += 1
+            await self.store.keep_figures(self.name, self._saves, serialize(self.collect()))
 
-    async def _everybody(self) -> tuple[Mapping[str, Samples], Samples]:
-        """The figures of each process, and what the one on duty tells for all.
+    async def _by_process(self) -> Mapping[str, Samples]:
+        """The metrics of each process, the one that saved last at the end.
 
-        They are told as they were kept, also this process's own: see `ALONE`.
+        They are as they were saved, also this process's own: see `UNSAVED`.
         """
         if not self.shared:
-            own = self.collect()
-            return {self.name: own}, _told_for_all([own])
+            return {self.name: self.collect()}
         try:
-            await self._keep()
-            kept = sorted(await self.store.all_figures(), key=lambda one: one.at)
+            await self._save()
+            saved = sorted(await self.store.all_figures(), key=lambda one: one.at)
         except StorageUnavailable:
-            own = self.collect()
-            return {self.name + ALONE: own}, _told_for_all([own])
-        processes = {one.process: read(one.told) for one in kept}
-        return processes, _told_for_all(processes.values())
+            return {self.name + UNSAVED: self.collect()}
+        return {one.process: deserialize(one.told) for one in saved}
 
-    async def _of_all(self, processes: int) -> Samples:
-        figures: dict[str, list[tuple[tuple[str, ...], float]]] = {"telegate_processes": [((), processes)]}
+    async def _of_database(self, processes: int) -> Samples:
+        samples: dict[str, list[tuple[tuple[str, ...], float]]] = {"telegate_processes": [((), processes)]}
         try:
             found = await self.store.open_tasks()
         except StorageUnavailable:
-            return {**figures, "telegate_database_up": [((), 0)]}
+            return {**samples, "telegate_database_up": [((), 0)]}
         return {
-            **figures,
+            **samples,
             "telegate_database_up": [((), 1)],
             "telegate_tasks": [((state,), count) for state, count in found.by_state.items()],
             "telegate_oldest_queued_seconds": [((), found.oldest)],
         }
 
-    def _say(self, detail: str) -> None:
-        if not self._failing:
-            log.warning(
-                "This process's figures could not be kept for the others: %s",
-                detail,
-                extra={"action": "figures_unkept"},
-            )
-        self._failing = True
 
-
-def _told_for_all(processes: Iterable[Samples]) -> Samples:
-    """What the process on duty has seen; when the duty has just changed, the newest counts.
+def _of_leader(processes: Iterable[Samples]) -> Samples:
+    """What the leader has seen; when the leader has just changed, the newest counts.
 
     Args:
-        processes: the one that was kept last comes last.
+        processes: the one that saved last comes last.
     """
-    names = [family.name for family in FAMILIES.values() if family.scope is Scope.DUTY]
+    names = [family.name for family in FAMILIES.values() if family.scope is Scope.LEADER]
     return {name: samples[name] for samples in processes for name in names if samples.get(name)}
 
 
 def _expose(processes: Mapping[str, Samples], shared: Samples, accept: str) -> Exposition:
-    told: Exposition = import_module("infra.observability.metrics.exposition").expose(
+    exposition: Exposition = import_module("infra.observability.metrics.exposition").expose(
         processes, shared, accept
     )
-    return told
+    return exposition

@@ -31,29 +31,28 @@ CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 READ_ONLY = asyncpg.ReadOnlySQLTransactionError
 """The server takes no changes: it is a standby, or was made one while the connection stayed open."""
 
-_REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    (
-        (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError),
-        "The database refuses the server; its log tells why.",
-    ),
-    ((asyncpg.InsufficientPrivilegeError,), "The database's role may not do this; the log tells more."),
-    ((asyncpg.DiskFullError,), "The database has no room left."),
-    ((READ_ONLY,), "The database takes no changes: it is read-only, as a standby is."),
+BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Whatever a connection that is to be given up may raise."""
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+_REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (_REFUSED, "The database refuses the server; its log tells why."),
+    (asyncpg.InsufficientPrivilegeError, "The database's role may not do this; the log tells more."),
+    (asyncpg.DiskFullError, "The database has no room left."),
+    (READ_ONLY, "The database takes no changes: it is read-only, as a standby is."),
     ((asyncpg.LockNotAvailableError, *CONTENDED), "Somebody else is changing the same rows."),
     ((TimeoutError, asyncpg.QueryCanceledError), "The database does not answer in time."),
-    (
-        (
-            asyncpg.PostgresConnectionError,
-            asyncpg.exceptions.OperatorInterventionError,
-            asyncpg.InsufficientResourcesError,
-            asyncpg.exceptions.PostgresSystemError,
-            asyncpg.IdleInTransactionSessionTimeoutError,
-            asyncpg.InternalClientError,
-            asyncpg.InterfaceError,
-            OSError,
-        ),
-        "The database cannot be reached.",
-    ),
+    (_AWAY, "The database cannot be reached."),
 )
 """What happens from outside, most special first; any other error is a mistake in our SQL."""
 
@@ -70,6 +69,10 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
 """Why, for the operator, most special first; without an address or a name: anybody may ask `/readyz`."""
 
 
+class CommitUnknown(Exception):
+    """The connection broke while a transaction was committed: it may or may not be stored."""
+
+
 class NotMigrated(StorageUnavailable):
     """The tables are missing or older than this version needs."""
 
@@ -79,13 +82,15 @@ class NotMigrated(StorageUnavailable):
 
 def is_weather(error: BaseException) -> bool:
     """Whether it passes, or is mended, without a change in our code."""
-    return _reason(error) is not None or isinstance(error, asyncpg.UndefinedTableError)
+    return _reason(error) is not None or isinstance(error, (asyncpg.UndefinedTableError, CommitUnknown))
 
 
 def translate(error: Exception) -> Exception:
     """The error that whoever asked for a transaction gets; a mistake in our SQL stays what it is."""
     if isinstance(error, asyncpg.UndefinedTableError):
         translated: Exception = NotMigrated()
+    elif isinstance(error, CommitUnknown):
+        translated = unavailable(OUTCOME_UNKNOWN)
     elif (reason := _reason(error)) is not None:
         translated = unavailable(f"{reason} {NOTHING_DONE}")
     else:

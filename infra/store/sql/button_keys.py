@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import overload
 
 from core.model.errors import StorageUnavailable
-from core.presentation.buttons import ButtonKey
+from core.model.identity import ButtonKey
 from infra.store.sql.transactions import Statement, Transaction
 
-_KEYS = Statement("SELECT id, secret FROM button_keys ORDER BY created_at, id")
+_KEYS = Statement("SELECT id, secret FROM telegate_button_keys ORDER BY created_at, id")
 
 
 class StoredKeys(Sequence[ButtonKey]):
     """The keys, oldest first; the last one signs, the others are still believed.
 
-    Whoever needs one before the database has told them gets `StorageUnavailable`.
+    Whoever needs one before the database was read gets `StorageUnavailable`.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StoredKeys(Sequence[ButtonKey]):
         rows = yield _KEYS
         self._known = tuple(ButtonKey(*row) for row in rows)
 
-    def _told(self) -> tuple[ButtonKey, ...]:
+    def _read_keys(self) -> tuple[ButtonKey, ...]:
         if self._known is None:
             raise StorageUnavailable("The database was not reached so far. Try again.", retry_after=3)
         return self._known
@@ -38,7 +38,7 @@ class StoredKeys(Sequence[ButtonKey]):
     def __getitem__(self, index: slice) -> Sequence[ButtonKey]: ...
 
     def __getitem__(self, index: int | slice) -> ButtonKey | Sequence[ButtonKey]:
-        return self._told()[index]
+        return self._read_keys()[index]
 
     def __len__(self) -> int:
-        return len(self._told())
+        return len(self._read_keys())

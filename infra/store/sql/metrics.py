@@ -7,32 +7,26 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from infra.store.sql import steps
-from infra.store.sql.steps import Rows
-from infra.store.sql.transactions import Row, Statement, Transaction
+from infra.store.sql.base import SqlStore
+from infra.store.sql.transactions import Row, Statement, Transaction, rows_of
 
 FORGOTTEN_AFTER: Final = timedelta(seconds=60)
 """Figures of a process that has kept none for so long are not told any more, and deleted."""
 
 # A write that was given up may still arrive late; it must not undo a later one.
 _KEEP = """
-INSERT INTO figures (bot, process, seq, at, told) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO telegate_metrics (bot, process, seq, at, told) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (bot, process) DO UPDATE SET seq = excluded.seq, at = excluded.at, told = excluded.told
-WHERE figures.seq < excluded.seq
+WHERE telegate_metrics.seq < excluded.seq
 """
-_FORGET = "DELETE FROM figures WHERE bot = $1 AND at < $2"
-_ALL = "SELECT process, at, told FROM figures WHERE bot = $1 AND at >= $2 ORDER BY process"
-# Each leads to an index of what is not final yet, past everything that was ever sent, by a condition that is
-# always true.
-_QUEUED = """
-SELECT COUNT(*), MIN(created_at) FROM tasks
-WHERE bot = $1 AND state = 'queued' AND COALESCE(not_before, 0) >= 0
+_FORGET = "DELETE FROM telegate_metrics WHERE bot = $1 AND at < $2"
+_ALL = "SELECT process, at, told FROM telegate_metrics WHERE bot = $1 AND at >= $2 ORDER BY process"
+# The condition on the state is the index's, word by word: it leads past everything that was ever sent.
+_OPEN = """
+SELECT state, COUNT(*), MIN(created_at) FROM telegate_tasks
+WHERE bot = $1 AND state IN ('queued', 'sending', 'asked') GROUP BY state
 """
-_SENDING = "SELECT COUNT(*) FROM tasks WHERE bot = $1 AND state = 'sending' AND COALESCE(lease_until, 0) >= 0"
-_ASKED = """
-SELECT COUNT(*) FROM tasks
-WHERE bot = $1 AND state IN ('queued', 'asked') AND state = 'asked' AND expires_at >= 0
-"""
+_OPEN_STATES: Final = ("queued", "sending", "asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class Open:
     oldest: float
 
 
-class SqlFigureStore(Rows):
+class SqlFigureStore(SqlStore):
     """What `infra.observability.metrics` needs, in SQL."""
 
     async def keep_figures(self, process: str, seq: int, told: str) -> None:
@@ -81,7 +75,7 @@ class SqlFigureStore(Rows):
     async def all_figures(self) -> Sequence[Kept]:
         """The figures of every process that lives, or lived a moment ago, by their names."""
         statement = Statement(_ALL, (self.bot, _earliest(self._now())))
-        return [Kept(*row) for row in await self.database.read(lambda: steps.rows_of(statement))]
+        return [Kept(*row) for row in await self.database.read(lambda: rows_of(statement))]
 
     async def open_tasks(self) -> Open:
         """How many tasks are not final; what is final is never looked at."""
@@ -98,8 +92,7 @@ def _both(one: Statement, other: Statement) -> Transaction[Sequence[Row]]:
 
 
 def _open(bot: int, now: int) -> Transaction[Open]:
-    [(queued, oldest)] = yield Statement(_QUEUED, (bot,))
-    [(sending,)] = yield Statement(_SENDING, (bot,))
-    [(asked,)] = yield Statement(_ASKED, (bot,))
-    age = 0.0 if oldest is None else max(0, now - oldest) / 1000
-    return Open({"queued": queued, "sending": sending, "asked": asked}, age)
+    rows = yield Statement(_OPEN, (bot,))
+    counts = {state: count for state, count, _ in rows}
+    oldest = next((created_at for state, _, created_at in rows if state == "queued"), now)
+    return Open({state: counts.get(state, 0) for state in _OPEN_STATES}, max(0, now - oldest) / 1000)

@@ -1,4 +1,4 @@
-"""Rows: how a task looks in its table.
+"""Rows: how a task and a job look in their tables.
 
 What is searched for stands in columns of its own; the rest is JSON, in which unknown fields are ignored and
 missing ones take their defaults, so that versions can follow one another.
@@ -8,45 +8,67 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 
-from core.model.message import Chat, Deletion, Edit, Message
-from core.model.question import Answer, Question
-from core.model.task import Content, Failure, Lease, Task, TaskKind, TaskState
+from core.model.answer import Answer
+from core.model.chat import Chat
+from core.model.failure import Failure
+from core.model.job import NO_PAYLOAD, Job, Lane, Lease, Priority
+from core.model.message import Deletion, Edit, Message
+from core.model.question import Question
+from core.model.task import Content, Task, TaskKind
+from core.model.transition import TaskState
 from infra.store.sql.transactions import Row
+
+T = TypeVar("T")
+Id = TypeVar("Id", str, int)
 
 log = logging.getLogger("telegate.store")
 
+Value: TypeAlias = int | str | bytes | None
+"""What a column holds."""
+
 COLUMNS = (
     "id, kind, state, service, chat, alias, topic, content, metadata, token, jti, of_task, created_at, "
-    "updated_at, expires_at, not_before, lease_holder, lease_until, attempts, closed, message_ids, progress, "
-    "steps"
+    "updated_at, expires_at, not_before, message_ids, progress, steps"
 )
 """What `decode` reads, in its order."""
 
 INSERT = """
-INSERT INTO tasks (bot, id, kind, state, service, chat, alias, topic, content, metadata, token, jti, of_task,
-  created_at, updated_at, expires_at, not_before, lease_holder, lease_until, attempts, closed,
-  message_ids, progress, steps)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-  $23, 1)
+INSERT INTO telegate_tasks (bot, id, kind, state, service, chat, alias, topic, content, metadata, token, jti,
+  of_task, created_at, updated_at, expires_at, not_before, message_ids, progress, steps)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1)
 """
 """Takes `encode`."""
 
 # What was asked for never changes (content, metadata, service, …), so a step writes only what can.
 # The count of steps tells whether this is still the row that the decision was made about.
 UPDATE = """
-UPDATE tasks SET state = $1, chat = $2, updated_at = $3, expires_at = $4, not_before = $5, lease_holder = $6,
-  lease_until = $7, attempts = $8, closed = $9, message_ids = $10, progress = $11, steps = steps + 1
-WHERE bot = $12 AND id = $13 AND state = $14 AND steps = $15
+UPDATE telegate_tasks SET state = $1, chat = $2, updated_at = $3, expires_at = $4, not_before = $5,
+  message_ids = $6, progress = $7, steps = steps + 1
+WHERE bot = $8 AND id = $9 AND state = $10 AND steps = $11
 """
 """Takes `encode_step`, then bot, id, and the state and the count of steps that were read."""
+
+JOB_COLUMNS = (
+    "id, kind, queue, subject, key, lane, width, overtakes, priority, service, run_at, expires_at, attempts, "
+    "in_doubt, payload, lease_holder, lease_until, lease_epoch"
+)
+"""What `decode_job` reads, in its order."""
+
+INSERT_JOB = """
+INSERT INTO telegate_jobs (bot, kind, queue, subject, key, lane, width, overtakes, priority, service, run_at,
+  expires_at, attempts, in_doubt, payload, lease_holder, lease_until, lease_epoch)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+ON CONFLICT (bot, key) WHERE key IS NOT NULL AND lease_holder IS NULL
+"""
+"""Takes the bot, `encode_job` and a lease; what is to be done when one of its key waits has to follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +105,9 @@ def to_time(stored: int) -> datetime:
     return datetime.fromtimestamp(stored / 1000, UTC)
 
 
-def encode(bot: int, task: Task) -> tuple[int | str | bytes | None, ...]:
-    """The values of a new row."""
+def encode(bot: int, task: Task) -> tuple[Value, ...]:
+    """The values of a task's new row."""
     content = task.content
-    lease = task.lease
     return (
         bot,
         task.id,
@@ -106,28 +127,19 @@ def encode(bot: int, task: Task) -> tuple[int | str | bytes | None, ...]:
         milliseconds(task.updated_at),
         milliseconds(task.expires_at),
         None if task.not_before is None else milliseconds(task.not_before),
-        None if lease is None else lease.holder,
-        None if lease is None else milliseconds(lease.until),
-        task.attempts,
-        int(task.closed),
         _encode_ids(task.message_ids),
         _encode_progress(task),
     )
 
 
-def encode_step(task: Task) -> tuple[int | str | bytes | None, ...]:
+def encode_step(task: Task) -> tuple[Value, ...]:
     """The values that a step can change."""
-    lease = task.lease
     return (
         task.state.value,
         str(task.chat.id),
         milliseconds(task.updated_at),
         milliseconds(task.expires_at),
         None if task.not_before is None else milliseconds(task.not_before),
-        None if lease is None else lease.holder,
-        None if lease is None else milliseconds(lease.until),
-        task.attempts,
-        int(task.closed),
         _encode_ids(task.message_ids),
         _encode_progress(task),
     )
@@ -135,7 +147,7 @@ def encode_step(task: Task) -> tuple[int | str | bytes | None, ...]:
 
 def decode(bot: int, row: Row) -> Task:
     """The task that a row of `COLUMNS` tells of."""
-    progress = _decode_progress(row[21])
+    progress = _decode_progress(row[17])
     return Task(
         id=row[0],
         bot=bot,
@@ -152,42 +164,89 @@ def decode(bot: int, row: Row) -> Task:
         updated_at=to_time(row[13]),
         expires_at=to_time(row[14]),
         not_before=None if row[15] is None else to_time(row[15]),
-        lease=None if row[16] is None else Lease(row[16], to_time(row[17])),
-        attempts=row[18],
-        closed=bool(row[19]),
-        message_ids=tuple(map(int, row[20].split())),
+        message_ids=tuple(map(int, row[16].split())),
         answers=progress.answers,
         decision=progress.decision,
         error=progress.error,
-        steps=row[22],
+        steps=row[18],
     )
 
 
-_UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-"""What `decode` stumbles with: an unknown state, a time after the end of the calendar, JSON that is none."""
+def encode_job(job: Job) -> tuple[Value, ...]:
+    """The values of a job's new row, from its kind to its payload."""
+    return (
+        job.kind,
+        job.queue,
+        job.subject,
+        job.key,
+        None if job.lane is None else job.lane.name,
+        1 if job.lane is None else job.lane.width,
+        int(job.overtakes),
+        job.priority.value,
+        job.service,
+        milliseconds(job.run_at),
+        None if job.expires_at is None else milliseconds(job.expires_at),
+        job.attempts,
+        int(job.in_doubt),
+        json.dumps(dict(job.payload)) if job.payload else "{}",
+    )
 
 
-def readable(bot: int, rows: Iterable[Row], unreadable: set[str]) -> list[Task]:
-    """The tasks of those rows of `COLUMNS` that can be read: one that cannot must not hold up the others.
+def decode_job(row: Row) -> Job:
+    """The job that a row of `JOB_COLUMNS` tells of."""
+    return Job(
+        id=row[0],
+        kind=row[1],
+        queue=row[2],
+        subject=row[3],
+        key=row[4],
+        lane=None if row[5] is None else Lane(row[5], row[6]),
+        overtakes=bool(row[7]),
+        priority=Priority(row[8]),
+        service=row[9],
+        run_at=to_time(row[10]),
+        expires_at=None if row[11] is None else to_time(row[11]),
+        attempts=row[12],
+        in_doubt=bool(row[13]),
+        payload=NO_PAYLOAD if row[14] == "{}" else json.loads(row[14]),
+        lease=None if row[15] is None else Lease(row[15], to_time(row[16]), row[17]),
+    )
+
+
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What decoding stumbles with: an unknown state, a time after the end of the calendar, JSON that is none."""
+
+
+def readable(
+    rows: Iterable[Row],
+    decoded: Callable[[Row], T],
+    unreadable: set[Id],
+    tell: Callable[[Id, Exception], None],
+) -> list[T]:
+    """What those rows tell that can be read: one that cannot must not hold up the others.
 
     Args:
-        bot: the bot's numeric id.
-        rows: each of a task.
-        unreadable: the ids of tasks that could not be read; those that are new are added, and told of.
+        rows: each begins with an id.
+        decoded: reads one.
+        unreadable: the ids of what could not be read; those that are new are added, and told of.
+        tell: tells of one.
     """
-    tasks: list[Task] = []
+    found: list[T] = []
     for row in rows:
         try:
-            tasks.append(decode(bot, row))
-        except _UNREADABLE as error:
+            found.append(decoded(row))
+        except UNREADABLE as error:
             if row[0] not in unreadable:
                 unreadable.add(row[0])
-                _tell_unreadable(row[0], error)
-    return tasks
+                tell(row[0], error)
+    return found
 
 
-def _tell_unreadable(task_id: str, error: Exception) -> None:
-    # What the error says may repeat what people wrote to each other.
+# What an error says may repeat what people wrote to each other, so only its name is logged.
+
+
+def tell_unreadable_task(task_id: str, error: Exception) -> None:
+    """Say that the row of a task cannot be read."""
     log.error(
         "The row of task %s cannot be read (%s), so nothing becomes of this task, and if its turn has not "
         "come, what came later to its chat waits behind it. All else goes on. Mend the row or delete it. One "
@@ -195,6 +254,18 @@ def _tell_unreadable(task_id: str, error: Exception) -> None:
         task_id,
         type(error).__name__,
         extra={"action": "row_unreadable", "task": task_id},
+    )
+
+
+def tell_unreadable_job(job_id: int, error: Exception) -> None:
+    """Say that the row of a job cannot be read, or is of a kind that is not known."""
+    log.error(
+        "The row of job %d cannot be read (%s), so this job is not run, and what waits behind it in its lane "
+        "goes on waiting. All else goes on. Mend the row or delete it. One that a newer version of Telegate "
+        "has written can be run by that version.",
+        job_id,
+        type(error).__name__,
+        extra={"action": "row_unreadable", "job": job_id},
     )
 
 

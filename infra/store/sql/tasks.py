@@ -1,122 +1,180 @@
-"""The store of tasks: add, amend, find and list them."""
+"""The store of tasks: add, change, find and list them, and delete what is old."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
+from core.model.effect import Committed, Decision, Effect
 from core.model.errors import IdempotencyMismatch, TelegateError
-from core.model.task import Change, Task
-from core.ports import Idempotency, TaskFilter
-from infra.store.sql import steps
-from infra.store.sql.rows import COLUMNS, decode, milliseconds
-from infra.store.sql.steps import Rows
-from infra.store.sql.transactions import MovedOn, Row, Statement, Transaction
+from core.model.job import Job, Lease
+from core.model.lookup import Idempotency, TaskFilter
+from core.model.task import Progress, Task
+from core.model.transition import FINAL_STATES
+from infra.store.sql import effects
+from infra.store.sql.base import SqlStore
+from infra.store.sql.effects import FIND, Scope
+from infra.store.sql.rows import COLUMNS, Value, decode, milliseconds
+from infra.store.sql.transactions import MovedOn, Sql, Statement, Transaction, rows_of
+
+KEY_LIFETIME: Final = timedelta(hours=72)
+"""How long an idempotency key is kept after its task is final."""
+
+UPDATE_LIFETIME: Final = timedelta(hours=72)
+"""How long an update is remembered; Telegram repeats one for at most 24 hours."""
+
+HOLD_LIFETIME: Final = timedelta(minutes=1)
+"""For so long after its end a hold may still tell that the whole queue is too fast."""
 
 _FIND_KEY = """
-SELECT fingerprint, task FROM idempotency WHERE bot = $1 AND service = $2 AND route = $3 AND key = $4
+SELECT fingerprint, task FROM telegate_idempotency
+WHERE bot = $1 AND service = $2 AND route = $3 AND key = $4
 """
 _KEEP_KEY = """
-INSERT INTO idempotency (bot, service, route, key, fingerprint, task) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO telegate_idempotency (bot, service, route, key, fingerprint, task)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (bot, service, route, key) DO NOTHING
 """
 # A foreign task must take as long as one that does not exist. The primary key would find a foreign row, and
 # read it; so the service's own index is asked what stands next to the id there. No other has that order.
 _FIND_OWN = f"""
-SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND id = (
+SELECT {COLUMNS} FROM telegate_tasks WHERE bot = $1 AND id = (
   SELECT id FROM (
-    SELECT service, id FROM tasks WHERE bot = $1 AND (service, id) <= ($3, $2)
+    SELECT service, id FROM telegate_tasks WHERE bot = $1 AND (service, id) <= ($3, $2)
     ORDER BY service DESC, id DESC LIMIT 1
   ) AS nearest WHERE service = $3 AND id = $2)
 """  # noqa: S608 -- constants only
-_PAGE = f"SELECT {COLUMNS} FROM tasks WHERE bot = $1 AND service = $2"  # noqa: S608 -- constants only
-_FINAL = """
-SELECT id FROM tasks
-WHERE bot = $1 AND state IN ('sent', 'answered', 'expired', 'cancelled', 'failed', 'unknown')
-  AND id IN ({ids})
+_PAGE = f"SELECT {COLUMNS} FROM telegate_tasks WHERE bot = $1 AND service = $2"  # noqa: S608 -- constants only
+_PROGRESS = Sql(
+    sqlite="""
+SELECT id, steps, state FROM telegate_tasks WHERE bot = $1 AND id IN (SELECT value FROM json_each($2))
+""",
+    postgres="""
+SELECT id, steps, state FROM telegate_tasks
+WHERE bot = $1 AND id = ANY (ARRAY (SELECT json_array_elements_text(CAST($2 AS json))))
+""",
+)
+# A key must lead to its task as long as the key is kept.
+_PURGE_TASKS = """
+DELETE FROM telegate_tasks WHERE bot = $1 AND id IN (
+  SELECT id FROM telegate_tasks
+  WHERE bot = $1 AND state IN ('sent', 'answered', 'expired', 'cancelled', 'failed', 'unknown')
+    AND updated_at < $2 AND (updated_at < $3 OR NOT EXISTS (
+      SELECT 1 FROM telegate_idempotency AS key
+      WHERE key.bot = telegate_tasks.bot AND key.task = telegate_tasks.id))
+  ORDER BY updated_at LIMIT $4)
 """
-_STEPS = "SELECT id, steps FROM tasks WHERE bot = $1 AND id IN ({ids})"
-# A statement of each size is prepared once; SQLite and PostgreSQL both take 32,766 parameters.
-_SIZES = (1, 10, 100, 1_000, 10_000)
+# Telegram counts updates upwards, so the oldest are those with the lowest ids: no index by age is needed.
+_PURGE_UPDATES = """
+DELETE FROM telegate_updates WHERE bot = $1 AND at < $2 AND update_id IN (
+  SELECT update_id FROM telegate_updates WHERE bot = $1 ORDER BY update_id LIMIT $3)
+"""
+_PURGE_QUARANTINE = """
+DELETE FROM telegate_quarantine WHERE bot = $1 AND name IN (
+  SELECT name FROM telegate_quarantine WHERE bot = $1 AND at < $2 ORDER BY at LIMIT $3)
+"""
+_PURGE_LANES = "DELETE FROM telegate_lanes WHERE bot = $1 AND held_until < $2"
 
 
-class SqlTaskStore(Rows):
+class SqlTaskStore(SqlStore):
     """The port `TaskStore`, in SQL."""
 
     async def add(
-        self, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None = None
-    ) -> tuple[Task, bool]:
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        *,
+        lease: Lease | None,
+        idempotency: Idempotency | None,
+        refusal: TelegateError | None = None,
+    ) -> Committed | Task:
         """See `core.ports.TaskStore.add`."""
-        at = self._now()
-        return await self._write(lambda: _add(self.bot, at, task, idempotency, refusal))
+        scope, effect = self._scope(), Effect(tasks=(task,), jobs=tuple(jobs))
+        return await self._write(lambda: _add(scope, effect, lease, idempotency, refusal))
 
     async def made_by(self, idempotency: Idempotency) -> Task | None:
         """See `core.ports.TaskStore.made_by`."""
-        return await self._write(lambda: _made_before(self.bot, idempotency))
+        return await self._write(lambda: _made_by(self.bot, idempotency))
 
-    async def amend(self, task_id: str, judge: Callable[[Task], Change | None]) -> Task | None:
-        """See `core.ports.TaskStore.amend`."""
-        at = self._now()
-        return await self._write(lambda: _amend(self.bot, at, task_id, judge))
-
-    async def advance(self, known: Task, judge: Callable[[Task], Change | None]) -> Task | None:
-        """See `core.ports.TaskStore.advance`."""
-        at = self._now()
-        return await self._write(lambda: _advance(self.bot, at, known, judge))
+    async def change(self, task_id: str, decide: Decision, *, lease: Lease | None) -> Committed:
+        """See `core.ports.TaskStore.change`."""
+        scope = self._scope()
+        return await self._write(lambda: effects.decide(scope, task_id, None, decide, lease))
 
     async def find(self, task_id: str, service: str | None = None) -> Task | None:
         """See `core.ports.TaskStore.find`."""
-        rows = await self.database.read(lambda: steps.rows_of(self._find_statement(task_id, service)))
+        statement = Statement(FIND, (self.bot, task_id))
+        if service is not None:
+            statement = Statement(_FIND_OWN, (self.bot, task_id, service))
+        rows = await self.database.read(lambda: rows_of(statement))
         return decode(self.bot, rows[0]) if rows else None
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """See `core.ports.TaskStore.page`."""
         while True:
             statement = _page(self.bot, wanted)
-            rows = await self.database.read(partial(steps.rows_of, statement))
+            rows = await self.database.read(partial(rows_of, statement))
             shown, more = rows[: wanted.limit], len(rows) > wanted.limit
             tasks = self._readable(shown)
             if tasks or not more:
                 return tasks, more
             wanted = replace(wanted, after=shown[-1][0])
 
-    async def final_among(self, task_ids: Collection[str]) -> Sequence[str]:
-        """See `core.ports.TaskStore.final_among`; more than 10,000 ids take one query for each 10,000."""
-        rows = await self.database.read(lambda: _among(_FINAL_OF_SIZE, self.bot, sorted(task_ids)))
-        return [row[0] for row in rows]
+    async def progress(self, task_ids: Collection[str]) -> Mapping[str, Progress]:
+        """See `core.ports.TaskStore.progress`."""
+        statement = Statement(_PROGRESS, (self.bot, json.dumps(list(task_ids))))
+        rows = await self.database.read(lambda: rows_of(statement))
+        return {task_id: Progress(steps, state in FINAL_STATES) for task_id, steps, state in rows}
 
-    async def steps_among(self, task_ids: Collection[str]) -> Mapping[str, int]:
-        """See `core.ports.TaskStore.steps_among`; more than 10,000 ids take one query for each 10,000."""
-        rows = await self.database.read(lambda: _among(_STEPS_OF_SIZE, self.bot, sorted(task_ids)))
-        return {row[0]: row[1] for row in rows}
+    async def purge(self, now: datetime, finished_before: datetime, limit: int) -> int:
+        """See `core.ports.TaskStore.purge`; also deletes what was quarantined, and holds that are over.
 
-    def _find_statement(self, task_id: str, service: str | None) -> Statement:
-        if service is None:
-            return steps.find_statement(self.bot, task_id)
-        return Statement(_FIND_OWN, (self.bot, task_id, service))
+        A task that an idempotency key leads to stays at least 72 hours after it is final, and an update is
+        remembered for 72 hours.
+        """
+        age, key_age = milliseconds(finished_before), milliseconds(now - KEY_LIFETIME)
+        tasks = await self._delete(Statement(_PURGE_TASKS, (self.bot, age, key_age, limit)))
+        update_age, hold_age = milliseconds(now - UPDATE_LIFETIME), milliseconds(now - HOLD_LIFETIME)
+        for sql, before in ((_PURGE_UPDATES, update_age), (_PURGE_QUARANTINE, age)):
+            while await self._delete(Statement(sql, (self.bot, before, limit))) == limit:
+                # Each round is a transaction of its own, so that others get their turn.
+                continue
+        await self._delete(Statement(_PURGE_LANES, (self.bot, hold_age)))
+        return tasks
+
+    async def _delete(self, statement: Statement) -> int:
+        return len(await self._write(lambda: rows_of(statement)))
 
 
 def _add(
-    bot: int, at: int, task: Task, idempotency: Idempotency | None, refusal: TelegateError | None
-) -> Transaction[tuple[Task, bool]]:
-    made = None if idempotency is None else (yield from _made_before(bot, idempotency))
+    scope: Scope,
+    effect: Effect,
+    lease: Lease | None,
+    idempotency: Idempotency | None,
+    refusal: TelegateError | None,
+) -> Transaction[Committed | Task]:
+    made = None if idempotency is None else (yield from _made_by(scope.bot, idempotency))
     if made is not None:
-        return made, False
+        return made
     if refusal is not None:
         raise refusal
-    stored = yield from steps.place(bot, at, task)
+    committed = yield from effects.apply(scope, effect, {}, lease)
+    [task] = committed.rows.values()
     if idempotency is not None:
-        scope = (bot, idempotency.service, idempotency.route, idempotency.key)
-        if not (yield Statement(_KEEP_KEY, (*scope, idempotency.fingerprint, task.id))):
+        key = (scope.bot, idempotency.service, idempotency.route, idempotency.key)
+        if not (yield Statement(_KEEP_KEY, (*key, idempotency.fingerprint, task.id))):
             # Another process used the key at the same time: forget this task and find that one.
             raise MovedOn
-    return stored, True
+    return committed
 
 
-def _made_before(bot: int, idempotency: Idempotency) -> Transaction[Task | None]:
-    scope = (bot, idempotency.service, idempotency.route, idempotency.key)
-    rows = yield Statement(_FIND_KEY, scope)
+def _made_by(bot: int, idempotency: Idempotency) -> Transaction[Task | None]:
+    key = (bot, idempotency.service, idempotency.route, idempotency.key)
+    rows = yield Statement(_FIND_KEY, key)
     if not rows:
         return None
     [(fingerprint, task_id)] = rows
@@ -125,32 +183,10 @@ def _made_before(bot: int, idempotency: Idempotency) -> Transaction[Task | None]
             "This Idempotency-Key was used before with another body. Repeat the first body to get its task, "
             "or use a new key for a new task."
         )
-    found = yield from steps.find(bot, task_id)
+    found = yield from effects.find(bot, task_id)
     if found is None:
         raise MovedOn
     return found
-
-
-def _amend(
-    bot: int, at: int, task_id: str, judge: Callable[[Task], Change | None]
-) -> Transaction[Task | None]:
-    found = yield from steps.find(bot, task_id, for_update=True)
-    if found is None:
-        return None
-    change = judge(found)
-    if change is None:
-        return found
-    return (yield from steps.take(bot, at, found, change))
-
-
-def _advance(
-    bot: int, at: int, known: Task, judge: Callable[[Task], Change | None]
-) -> Transaction[Task | None]:
-    change = judge(known)
-    after = None if change is None else (yield from steps.try_step(bot, at, known, change))
-    if after is None:
-        after = yield from _amend(bot, at, known.id, judge)
-    return after
 
 
 def _page(bot: int, wanted: TaskFilter) -> Statement:
@@ -162,32 +198,10 @@ def _page(bot: int, wanted: TaskFilter) -> Statement:
         "id <": wanted.after,
     }
     sql = _PAGE
-    params: list[int | str | bytes | None] = [bot, wanted.service]
+    params: list[Value] = [bot, wanted.service]
     for condition, value in conditions.items():
         if value is not None:
             params.append(value)
             sql += f" AND {condition} ${len(params)}"
     params.append(wanted.limit + 1)
     return Statement(f"{sql} ORDER BY id DESC LIMIT ${len(params)}", tuple(params))
-
-
-def _among(sql_of_size: Mapping[int, str], bot: int, task_ids: Sequence[str]) -> Transaction[Sequence[Row]]:
-    found: list[Row] = []
-    for start in range(0, len(task_ids), _SIZES[-1]):
-        found.extend((yield _statement_of_size(sql_of_size, bot, task_ids[start : start + _SIZES[-1]])))
-    return found
-
-
-def _statement_of_size(sql_of_size: Mapping[int, str], bot: int, task_ids: Sequence[str]) -> Statement:
-    size = next(size for size in _SIZES if size >= len(task_ids))
-    padding = (task_ids[-1],) * (size - len(task_ids))
-    return Statement(sql_of_size[size], (bot, *task_ids, *padding))
-
-
-def _placeholders(size: int) -> Iterator[str]:
-    return (f"${number}" for number in range(2, size + 2))
-
-
-_FINAL_OF_SIZE, _STEPS_OF_SIZE = (
-    {size: sql.format(ids=", ".join(_placeholders(size))) for size in _SIZES} for sql in (_FINAL, _STEPS)
-)

@@ -1,11 +1,11 @@
-"""Transactions: SQL written once, as generators that any database driver can run."""
+"""Transactions: SQL as generators that any database driver can run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from core.metrics import Durations
+from core.metrics import Histogram
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -14,38 +14,45 @@ Row: TypeAlias = tuple[Any, ...]
 """One row, its columns in the order of the statement; drivers know no types."""
 
 
+class Sql(NamedTuple):
+    """One statement in the words of each database, where these differ."""
+
+    sqlite: str
+    postgres: str
+
+
 class Statement(NamedTuple):
-    """One SQL statement that SQLite and PostgreSQL both understand.
+    """One SQL statement.
 
     Attributes:
-        sql: with placeholders `$1`, `$2`, …
+        sql: with placeholders `$1`, `$2`, …; one text that SQLite and PostgreSQL both understand, or one for
+            each of them.
         params: their values: int, str, bytes or None, which mean the same in both databases.
-        for_update: whether the rows it reads are changed later in the same transaction; a database with
-            several writers then locks them (PostgreSQL: `FOR NO KEY UPDATE`). SQLite has one writer and needs
-            none. The first column must tell the rows apart.
-        pass_over: with `for_update`: whether rows that another transaction works on are left out (PostgreSQL:
-            `SKIP LOCKED`), because any other row will do as well, instead of being waited for.
     """
 
-    sql: str
+    sql: str | Sql
     params: tuple[int | str | bytes | None, ...] = ()
-    for_update: bool = False
-    pass_over: bool = False
 
 
 Transaction: TypeAlias = Generator[Statement, Sequence[Row], T]
 """Yields statements, receives the rows of each, and returns its result.
 
-From a statement that changes rows it receives one empty row for each of them: what `RETURNING` would tell, at
-two thirds of the price.
+From a statement that changes rows it receives what `RETURNING` tells, or without that one empty row for each
+row that was changed.
 
 When it ends, it is committed; when it raises, nothing of it was done. It may be run again from the start,
 so it must have no other effect than its statements.
 
-It shares the database with others that run at the same time. Rows that it read `for_update` are its own until
-it ends. Anything else may change between two of its statements, so what it concludes from such a row must be
-guarded by the statement that acts on it (`WHERE state = …`, `ON CONFLICT`).
+It shares the database with others that run at the same time. On PostgreSQL, rows that it reads
+`FOR NO KEY UPDATE` are its own until it ends; SQLite has one writer and needs no such words. Anything else
+may change between two of its statements, so what it concludes from such a row must be guarded by the
+statement that acts on it (`WHERE state = …`, `ON CONFLICT`).
 """
+
+
+def rows_of(statement: Statement) -> Transaction[Sequence[Row]]:
+    """A transaction of one statement."""
+    return (yield statement)
 
 
 class MovedOn(Exception):
@@ -61,7 +68,7 @@ class Worker(Protocol):
     """
 
     transactions: int
-    seconds: Durations
+    seconds: Histogram
 
 
 class Database(Protocol):

@@ -192,8 +192,8 @@ def run(cursor: sqlite3.Cursor, transaction: Transaction[T]) -> T:
     try:
         statement = next(transaction)
         while True:
-            sql, order = _positional(statement.sql)
-            params = statement.params
+            text, params = statement
+            sql, order = _positional(text if isinstance(text, str) else text.sqlite)
             execute(sql, params if order is None else [params[index] for index in order])
             rows = cursor.fetchall() if cursor.description else [()] * cursor.rowcount
             statement = transaction.send(rows)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from core.metrics import QUICK, Durations
+from core.metrics import QUICK, Histogram
 from core.model.errors import StorageUnavailable
 from infra.store.errors import StorageBusy
 from infra.store.sql.transactions import Transaction
@@ -70,7 +70,7 @@ class SqliteWorker:
     def __init__(self, connection: sqlite3.Connection, settings: WorkerSettings) -> None:
         self.transactions = 0
         self.groups = 0
-        self.seconds = Durations(QUICK)
+        self.seconds = Histogram(QUICK)
         self._connection = connection
         self._cursor = connection.cursor()
         self._settings = settings

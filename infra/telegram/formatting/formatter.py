@@ -8,7 +8,7 @@ from typing import Final
 
 from core.model.errors import Invalid
 from core.model.message import UNSEEN, Format
-from core.ports import FormattedText
+from core.model.part import FormattedText
 from infra.telegram.formatting.html import read_html
 from infra.telegram.formatting.markdown import read_markdown
 from infra.telegram.formatting.marked_text import BLANK, MarkedText

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from core.model.message import UNSEEN
-from core.ports import Entity, FormattedText
+from core.model.part import Entity, FormattedText
 
 VERBATIM: Final = frozenset({"pre", "code"})
 """Formatting inside which there is no other. Source: https://core.telegram.org/bots/api#formatting-options."""

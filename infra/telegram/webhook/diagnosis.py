@@ -1,4 +1,4 @@
-"""What is wrong with the webhook, judged from one look at it after the other."""
+"""Diagnosis: what is wrong with the webhook, concluded from one look at it after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from core.cluster.heartbeat import OUTAGE, Outage
+from core.cluster.outage import outage_between
+from core.model.cluster import Outage
 from infra.telegram.webhook.state import LONGEST_RETRY, WebhookState
 
 SILENT_AFTER: Final = timedelta(seconds=120)
@@ -41,16 +42,16 @@ class Trouble:
 
     Attributes:
         words: for `/readyz` and the log; the same as long as nothing changes.
-        place: the host that has the webhook instead of us, for the log.
+        host: which one has the webhook instead of us, for the log.
     """
 
     kind: TroubleKind
     words: str
-    place: str | None = None
+    host: str | None = None
 
 
 @dataclass(slots=True)
-class Judge:
+class Diagnosis:
     """Remembers earlier looks, because one alone does not tell.
 
     Telegram keeps its last error after later successes, drops updates that wait for too long, and counts an
@@ -71,10 +72,10 @@ class Judge:
     since: datetime | None = None
     _received_at: datetime | None = None
     _waiting_since: datetime | None = None
-    _away: bool = False
+    _interrupted: bool = False
 
     def look(self, state: WebhookState, now: datetime, received_at: datetime | None) -> Outage | None:
-        """Judge one more look.
+        """Conclude from one more look.
 
         Args:
             state: what Telegram said.
@@ -122,16 +123,18 @@ class Judge:
     def _outage(self, state: WebhookState, now: datetime, arrived_at: datetime | None) -> Outage | None:
         outage = None
         if arrived_at is not None and arrived_at <= self.well_at:
-            # Another process received it, and was late in telling so.
+            # Another process received it, and said so late.
             arrived_at = None
         well = self.trouble is None and state.pending == 0
         ended_at = now if well and arrived_at is None else arrived_at
         if ended_at is not None:
-            if self._away and ended_at - self.well_at > OUTAGE:
-                outage = Outage(self.well_at, ended_at)
+            if self._interrupted:
+                outage = outage_between(self.well_at, ended_at)
             self.well_at = now if well else ended_at
-            self._away = False
-        self._away = self._away or (self.trouble is not None and self._is_new(self.trouble, state))
+            self._interrupted = False
+        self._interrupted = self._interrupted or (
+            self.trouble is not None and self._is_new(self.trouble, state)
+        )
         return outage
 
     def _is_new(self, trouble: Trouble, state: WebhookState) -> bool:
@@ -141,7 +144,7 @@ class Judge:
         return state.last_error_at is not None and state.last_error_at > self.well_at
 
 
-def delivery_error(told: str | None) -> str:
+def delivery_error(words: str | None) -> str:
     """Why Telegram could not deliver, in its words, and what to do about it."""
-    said = (told or "It does not say why").rstrip(".")
+    said = (words or "It does not say why").rstrip(".")
     return f"{said}. {next((advice for status, advice in _ADVICE.items() if status in said), _REACH)}"

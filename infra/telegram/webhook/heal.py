@@ -1,4 +1,4 @@
-"""Healing: the webhook is set again when something is wrong with it, but nobody fights for it for ever."""
+"""Healing: the webhook is set again when something is wrong with it, but not for ever."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from core.model.errors import TelegateError
-from core.ports import NotReached
+from core.model.errors import NotDelivered, TelegateError
 from infra.telegram.webhook.diagnosis import Trouble, TroubleKind
 from infra.telegram.webhook.register import NotToBeSet, Registration
 
@@ -20,18 +19,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("telegate.telegram")
 
-BETWEEN = timedelta(seconds=60)
+INTERVAL: Final = timedelta(seconds=60)
 """The webhook is set at most this often."""
 
-WITHIN, MOST = timedelta(minutes=10), 3
-"""Whoever had to set it so often in this time is up against another program that does the same."""
+WINDOW: Final = timedelta(minutes=10)
+MOST_TRIES: Final = 3
+"""Whoever had to set it so often within `WINDOW` is up against another program that does the same."""
 
-PATIENCE = timedelta(seconds=120)
+PATIENCE: Final = timedelta(seconds=120)
 """So long deliveries may fail before it is set again; most often they only need a moment."""
 
 _GIVEN_UP = (
-    f" This server has set it {MOST} times in a row and no longer does: either another one does so, too, or "
-    "setting it does not help."
+    f" This server has set it {MOST_TRIES} times in a row and no longer does: either another one does so, "
+    "too, or setting it does not help."
 )
 
 
@@ -73,7 +73,7 @@ class Healer:
     def well(self, now: datetime) -> None:
         """Nothing is wrong: the longer, the better."""
         self._well_since = self._well_since or now
-        if now - self._well_since >= WITHIN:
+        if now - self._well_since >= WINDOW:
             self.given_up = False
             self._tries.clear()
 
@@ -96,10 +96,10 @@ class Healer:
     def _may_try(self, trouble: Trouble, since: datetime, now: datetime) -> bool:
         if trouble.kind in {TroubleKind.FAILING, TroubleKind.SILENT} and now - since < PATIENCE:
             return False
-        if self.given_up or (self._tried_at is not None and now - self._tried_at < BETWEEN):
+        if self.given_up or (self._tried_at is not None and now - self._tried_at < INTERVAL):
             return False
-        self._tries = [at for at in self._tries if now - at < WITHIN]
-        self.given_up = len(self._tries) >= MOST
+        self._tries = [at for at in self._tries if now - at < WINDOW]
+        self.given_up = len(self._tries) >= MOST_TRIES
         return not self.given_up
 
     async def _try(self, trouble: Trouble, now: datetime) -> None:
@@ -112,8 +112,8 @@ class Healer:
                 error.detail,
                 extra={"action": "webhook_heal_failed"},
             )
-            if not isinstance(error, NotReached):
-                # It would most likely fail again; who was not reached takes nothing away.
+            if not isinstance(error, NotDelivered):
+                # It would most likely fail again. When Telegram was not reached, nothing was tried.
                 self._tries.append(now)
             return
         self._tries.append(now)

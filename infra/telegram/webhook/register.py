@@ -1,4 +1,4 @@
-"""What `setWebhook` is told, as the settings say: the same for the command line and for the watch."""
+"""What `setWebhook` is called with, as the settings say: by the command line and by the watch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from core.model.errors import TelegateError
-from core.ports import NotReached
+from core.model.errors import NotDelivered, TelegateError
 from infra.config.secret import Secret
 from infra.config.table import host_is_loopback
 from infra.telegram.webhook.state import PATH
@@ -66,7 +65,7 @@ async def patiently(call: Callable[[], Awaitable[None]]) -> None:
     """Do as Telegram asks when it wants a short wait: it takes one `setWebhook` a second."""
     try:
         await call()
-    except NotReached as error:
+    except NotDelivered as error:
         if error.retry_after is None or error.retry_after > LONGEST_WAIT:
             raise
         await asyncio.sleep(error.retry_after)

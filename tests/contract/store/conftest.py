@@ -15,6 +15,7 @@ from infra.store import Store, open_postgres, open_sqlite
 from infra.store.postgres.schema import migrate
 from tests import postgres
 from tests.contract.store.samples import BOT, StoppedClock
+from tests.fakes.store import MemoryStore
 
 
 class OpenStore(Protocol):
@@ -40,7 +41,22 @@ def _postgres(folder: Path) -> OpenStore:
     return open_migrated
 
 
-BACKENDS: dict[str, Callable[[Path], OpenStore]] = {"postgres": _postgres, "sqlite": _sqlite}
+def _memory(folder: Path) -> OpenStore:
+    del folder
+    store = MemoryStore(StoppedClock(), BOT)
+
+    @asynccontextmanager
+    async def open_again() -> AsyncIterator[Store]:
+        yield store
+
+    return open_again
+
+
+BACKENDS: dict[str, Callable[[Path], OpenStore]] = {
+    "memory": _memory,
+    "postgres": _postgres,
+    "sqlite": _sqlite,
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -10,22 +10,26 @@ from typing import TypeVar
 
 from ulid import ULID
 
-from core.model.message import Chat, Message
-from core.model.question import Option, Person, Question, Respondents, TextInput
-from core.model.task import Change, Lease, Task, TaskKind, TaskState
-from core.model.update import Effect, Notice
-from core.ports import Idempotency
+from core.model.chat import Chat
+from core.model.effect import Committed, Decision, Effect, Notice
+from core.model.job import TELEGRAM, Job, Lane, Lease
+from core.model.lookup import Idempotency
+from core.model.message import Message
+from core.model.person import Person
+from core.model.question import Option, Question, Respondents, TextInput
+from core.model.task import Change, Task, TaskKind
+from core.model.transition import Step, TaskState
 from infra.store import Store
 from infra.store.sql.button_keys import StoredKeys
-from infra.store.sql.steps import rows_of
-from infra.store.sql.transactions import Database, Row, Statement, Transaction, Worker
+from infra.store.sql.transactions import Database, Row, Sql, Statement, Transaction, Worker, rows_of
+from tests.fakes.purity import refuse_in_decision
 
 T = TypeVar("T")
 
 BOT = 42
 OPS = -1001234567890
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-LEASE = Lease("host-1", NOW + timedelta(seconds=10))
+LEASE = Lease("host-1", NOW + timedelta(seconds=30))
 ADA = Person(815, "Ada L.", "ada")
 OPTIONS = (Option("deploy", "Deploy"), Option("no", "Do not deploy"))
 ANYONE = Respondents(anyone=True)
@@ -35,6 +39,7 @@ class StoppedClock:
     """It is always `NOW`."""
 
     def now(self) -> datetime:
+        refuse_in_decision("reads the clock")
         return NOW
 
 
@@ -64,7 +69,6 @@ def a_question(state: TaskState = TaskState.ASKED, **changes: object) -> Task:
             expires_at=later(3600),
             token=secrets.token_bytes(12),
             jti="token-1",
-            lease=LEASE if state is TaskState.SENDING else None,
             not_before=NOW if state is TaskState.QUEUED else None,
         ),
         **changes,  # type: ignore[arg-type]
@@ -80,6 +84,45 @@ def a_key(key: str = "order-7", fingerprint: str = "aaaa") -> Idempotency:
     return Idempotency("ci", "POST /v1/questions", key, fingerprint)
 
 
+def a_job(subject: str = "tsk_1", **changes: object) -> Job:
+    """A job of this task that is due; in the lane of `OPS`."""
+    job = Job("send", TELEGRAM, subject, run_at=NOW, lane=Lane(str(OPS)), service="ci")
+    return replace(job, **changes)  # type: ignore[arg-type]
+
+
+async def add(
+    store: Store, task: Task, *jobs: Job, key: Idempotency | None = None, lease: Lease | None = LEASE
+) -> Task:
+    """Store a task as it is, with these jobs; one that is being sent has a job in a process's hands."""
+    if task.state is TaskState.SENDING and not jobs:
+        jobs = (a_job(task.id, queue="elsewhere", lane=None),)
+    stored = await store.add(task, jobs, lease=lease, idempotency=key)
+    assert isinstance(stored, Committed)
+    assert stored.task is not None
+    return stored.task
+
+
+async def change(store: Store, task_id: str, decide: Callable[[Task], Change]) -> Task:
+    """Make one step of a task that exists."""
+
+    def decision(task: Task | None) -> Effect:
+        assert task is not None
+        return Effect(changes=(decide(task),))
+
+    committed = await store.change(task_id, decision, lease=None)
+    [task] = committed.rows.values()
+    return task
+
+
+def nothing(_task: Task | None) -> Effect:
+    return Effect()
+
+
+def claimed(_job: Job, _task: Task | None) -> Decision:
+    """That a job is claimed changes nothing."""
+    return nothing
+
+
 def press(tasks: Sequence[Task]) -> Effect:
     """The first press answers the question; who comes later is told so."""
     [task] = tasks
@@ -91,12 +134,12 @@ def press(tasks: Sequence[Task]) -> Effect:
 
 
 @dataclass(frozen=True)
-class Step:
+class Recorded:
     """One row of a task's history."""
 
     seq: int
     at: int
-    what: str
+    step: Step
     person: int | None
     update: int | None
     jti: str | None
@@ -104,15 +147,20 @@ class Step:
     choice: str | None = None
 
 
-async def history(store: Store, task_id: str) -> list[Step]:
+async def history(store: Store, task_id: str) -> list[Recorded]:
     rows = await ask(
         store,
-        "SELECT seq, at, what, person, update_id, jti, shown, choice FROM history"
+        "SELECT seq, at, what, person, update_id, jti, shown, choice FROM telegate_history"
         " WHERE bot = $1 AND task = $2 ORDER BY seq",
         BOT,
         task_id,
     )
-    return [Step(*row) for row in rows]
+    return [Recorded(seq, at, Step(step), *more) for seq, at, step, *more in rows]
+
+
+async def steps(store: Store, task_id: str) -> list[Step]:
+    """What happened to a task."""
+    return [row.step for row in await history(store, task_id)]
 
 
 async def ask(store: Store, sql: str, *params: int | str | bytes | None) -> Sequence[Row]:
@@ -123,6 +171,11 @@ async def ask(store: Store, sql: str, *params: int | str | bytes | None) -> Sequ
 async def do(store: Store, sql: str, *params: int | str | bytes | None) -> None:
     """Change the store's database behind its back."""
     await store.database.write(lambda: rows_of(Statement(sql, params)))
+
+
+def sql_of(statement: Statement) -> str:
+    """Its text, as SQLite takes it."""
+    return statement.sql.sqlite if isinstance(statement.sql, Sql) else statement.sql
 
 
 class Unlucky:
@@ -153,7 +206,7 @@ class Unlucky:
         try:
             statement = next(inner)
             while True:
-                if self.times > 0 and statement.sql.strip().startswith(self._beginning):
+                if self.times > 0 and sql_of(statement).strip().startswith(self._beginning):
                     self.times -= 1
                     statement = inner.send(())
                 else:

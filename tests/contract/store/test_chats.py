@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.jobs.chats import EVERY_CHAT, ChatNote
-from core.model.task import Failure
+from core.model.chat import ChatNote
+from core.model.failure import Failure
 from infra.store import Store
 from tests.contract.store.conftest import OpenStore
-from tests.contract.store.samples import NOW, OPS, later
+from tests.contract.store.samples import OPS, later
 
 GONE = Failure("recipient_unreachable", "Blocked.", 403, "Forbidden: bot was blocked by the user")
 
@@ -20,38 +20,29 @@ async def test_of_a_chat_that_nothing_was_said_about_there_is_no_note(store: Sto
     assert await note_of(store, 815) is None
 
 
-async def test_a_pause_is_kept_and_a_shorter_one_does_not_end_it(store: Store) -> None:
-    await store.pause_chat(815, NOW, later(60))
-    await store.pause_chat(815, later(1), later(2))
-    assert await note_of(store, 815) == ChatNote(815, paused_until=later(60))
-    assert await note_of(store, EVERY_CHAT) is None
-
-
-async def test_two_chats_within_five_seconds_pause_every_chat(store: Store) -> None:
-    await store.pause_chat(815, NOW, later(10))
-    await store.pause_chat("@news", later(4.9), later(20))
-    assert await note_of(store, EVERY_CHAT) == ChatNote(EVERY_CHAT, paused_until=later(20))
-
-
-async def test_two_chats_further_apart_pause_only_themselves(store: Store) -> None:
-    await store.pause_chat(815, NOW, later(10))
-    await store.pause_chat("@news", later(5), later(20))
-    assert await note_of(store, EVERY_CHAT) is None
-    assert {note.chat for note in await store.chat_notes(None)} == {815, "@news"}
-
-
 async def test_one_note_keeps_everything_about_a_chat(store: Store) -> None:
     await store.keep_chat_unreachable(OPS, later(600), GONE)
-    await store.pause_chat(OPS, NOW, later(9))
     await store.move_chat(OPS, -1009)
-    whole = ChatNote(OPS, later(9), later(600), GONE, -1009)
-    assert await note_of(store, OPS) == whole
+    assert await note_of(store, OPS) == ChatNote(OPS, later(600), GONE, -1009)
     await store.forget_chat_unreachable(OPS)
-    assert await note_of(store, OPS) == ChatNote(OPS, paused_until=later(9), migrated_to=-1009)
+    assert await note_of(store, OPS) == ChatNote(OPS, migrated_to=-1009)
+
+
+async def test_the_notes_about_all_chats_or_about_some_are_told(store: Store) -> None:
+    for chat in (815, "@news", OPS):
+        await store.keep_chat_unreachable(chat, later(60), GONE)
+    assert {note.chat for note in await store.chat_notes(None)} == {815, "@news", OPS}
+    assert {note.chat for note in await store.chat_notes((815, "@news", 4711))} == {815, "@news"}
+
+
+async def test_a_later_word_about_a_chat_counts(store: Store) -> None:
+    await store.keep_chat_unreachable(815, later(60), GONE)
+    await store.keep_chat_unreachable(815, later(30), GONE)
+    assert await note_of(store, 815) == ChatNote(815, later(30), GONE)
 
 
 async def test_notes_outlive_the_process(open_store: OpenStore) -> None:
     async with open_store() as store:
-        await store.pause_chat(815, NOW, later(60))
+        await store.keep_chat_unreachable(815, later(60), GONE)
     async with open_store() as store:
-        assert await note_of(store, 815) == ChatNote(815, paused_until=later(60))
+        assert await note_of(store, 815) == ChatNote(815, later(60), GONE)

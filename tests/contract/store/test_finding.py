@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from core.model.message import Chat
-from core.model.task import Change, Task, TaskKind, TaskState
-from core.ports import TaskFilter
+from core.model.chat import Chat
+from core.model.lookup import TaskFilter
+from core.model.task import Change, Progress, Task, TaskKind
+from core.model.transition import Step, TaskState
 from infra.store import Store
-from tests.contract.store.samples import NOW, a_message, a_question, later
+from tests.contract.store.samples import NOW, a_message, a_question, add, change, later
 
 
 async def test_another_service_finds_nothing(store: Store) -> None:
-    task = a_question()
-    await store.add(task, None)
+    task = await add(store, a_question())
     assert await store.find(task.id, "ci") == task
     assert await store.find(task.id, "billing") is None
 
@@ -29,7 +29,7 @@ async def test_who_wrote_sees_what_was_written(store: Store) -> None:
     tasks = [a_message() for _ in range(50)]
 
     async def write_then_read(task: Task) -> bool:
-        await store.add(task, None)
+        await add(store, task)
         return await store.find(task.id) == task
 
     assert all(await asyncio.gather(*(write_then_read(task) for task in tasks)))
@@ -38,7 +38,7 @@ async def test_who_wrote_sees_what_was_written(store: Store) -> None:
 async def test_pages_walk_through_all_tasks_newest_first(store: Store) -> None:
     tasks = [replace(a_message(), id=f"tsk_{number:026}") for number in range(7)]
     for task in tasks:
-        await store.add(task, None)
+        await add(store, task)
     seen: list[str] = []
     more = True
     while more:
@@ -49,7 +49,7 @@ async def test_pages_walk_through_all_tasks_newest_first(store: Store) -> None:
 
 
 async def test_a_full_last_page_says_that_there_is_no_more(store: Store) -> None:
-    await store.add(a_message(), None)
+    await add(store, a_message())
     page, more = await store.page(TaskFilter("ci", limit=1))
     assert (len(page), more) == (1, False)
 
@@ -77,40 +77,22 @@ async def test_a_list_holds_what_the_filter_names(
         a_message(jti="channel", chat=Chat("@news"), created_at=later(10)),
         a_message(jti="foreign", service="billing"),
     ):
-        await store.add(task, None)
+        await add(store, task)
     page, _ = await store.page(wanted)
     assert {task.jti for task in page} == expected
 
 
-async def test_only_tasks_that_are_final_count_as_final(store: Store) -> None:
-    final = [a_question(state) for state in TaskState if a_question(state).final]
-    open_ = [a_question(state) for state in TaskState if not a_question(state).final]
-    for task in final + open_:
-        await store.add(task, None)
-    ids = [task.id for task in final + open_]
-    assert set(await store.final_among(ids)) == {task.id for task in final}
-
-
-async def test_f36_ten_thousand_ids_are_looked_at_in_one_call(store: Store) -> None:
-    task = a_question(TaskState.QUEUED)
-    await store.add(task, None)
-    await store.amend(task.id, lambda task: Change.to_state(task.cancelled(NOW)))
-    ids = [f"tsk_{number:026}" for number in range(10_005)]
-    assert await store.final_among([*ids, task.id]) == [task.id]
-
-
-async def test_of_no_ids_none_is_final(store: Store) -> None:
-    assert await store.final_among([]) == []
-
-
-async def test_the_steps_of_many_tasks_are_counted_in_one_look(store: Store) -> None:
-    tasks = [replace(a_message(), id=f"tsk_{number:026}") for number in range(12)]
-    for task in tasks:
-        await store.add(task, None)
-    for task in tasks[:3]:
-        await store.amend(task.id, lambda found: Change(found, "held"))
-    ids = [task.id for task in tasks]
-    assert await store.steps_among([*ids, "tsk_nothing"]) == {
-        task_id: 2 if number < 3 else 1 for number, task_id in enumerate(ids)
+async def test_how_far_many_tasks_have_come_is_told_at_once(store: Store) -> None:
+    tasks = [await add(store, a_question(state)) for state in TaskState]
+    moved = await change(store, tasks[0].id, lambda task: Change(task, Step.DELIVERED))
+    assert await store.progress([*(task.id for task in tasks), "tsk_nothing"]) == {
+        task.id: Progress(2 if task.id == moved.id else 1, task.final) for task in tasks
     }
-    assert await store.steps_among([]) == {}
+    assert await store.progress([]) == {}
+
+
+async def test_ten_thousand_ids_are_looked_at_in_one_call(store: Store) -> None:
+    task = await add(store, a_question(TaskState.QUEUED))
+    await change(store, task.id, lambda task: Change.to_state(task.cancelled(NOW)))
+    ids = [f"tsk_{number:026}" for number in range(10_005)]
+    assert await store.progress([*ids, task.id]) == {task.id: Progress(2, final=True)}

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from infra.store import Store
 from infra.store.sql.transactions import Database, Row, Statement, Transaction, Worker
-from tests.contract.store.samples import a_message, a_question
+from tests.contract.store.samples import a_message, a_question, add, sql_of
 
 T = TypeVar("T")
 
@@ -40,17 +40,17 @@ class Counted:
             statement = next(inner)
             while True:
                 rows = yield statement
-                self.asked.append((statement.sql, len(rows)))
+                self.asked.append((sql_of(statement), len(rows)))
                 statement = inner.send(rows)
         except StopIteration as end:
             result: T = end.value
             return result
 
 
-async def test_t26_a_foreign_task_is_looked_for_by_one_statement_that_finds_nothing(store: Store) -> None:
+async def test_a_foreign_task_is_looked_for_by_one_statement_that_finds_nothing(store: Store) -> None:
     foreign = [a_message(), a_question()]
     for task in foreign:
-        await store.add(task, None)
+        await add(store, task)
     store.database = counted = Counted(store.database)
     looks = []
     for task_id in (*(task.id for task in foreign), a_question().id):

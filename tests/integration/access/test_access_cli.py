@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import re
 import ssl
@@ -126,36 +125,16 @@ def test_check_tells_a_setting_that_is_wrong(run: Run, monkeypatch: pytest.Monke
     assert "PERSON_ROLES cannot be read: 'ada:operator' is neither" in result.stderr
 
 
-def _served(monkeypatch: pytest.MonkeyPatch, *, module: object) -> None:
-    real = importlib.import_module
-
-    def find(name: str, package: str | None = None) -> object:
-        if name != "infra.app":
-            return real(name, package)
-        if isinstance(module, Exception):
-            raise module
-        return module
-
-    monkeypatch.setattr(importlib, "import_module", find)
-
-
-def test_check_says_which_endpoints_are_not_served_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = ModuleType("app")
-    app.__dict__["served_endpoints"] = lambda: frozenset({"POST /v1/messages", "POST /v1/questions"})
-    _served(monkeypatch, module=app)
-    assert (
-        "This version does not serve yet, and answers 501 to: GET /metrics.\n"
-        in run(policy_cli, "check").stdout
-    )
-    assert json.loads(run(policy_cli, "check", "--json").stdout)["not_served"] == ["GET /metrics"]
-
-
-@pytest.mark.parametrize("module", [ModuleType("app"), ModuleNotFoundError()], ids=["silent", "missing"])
-def test_check_leaves_that_out_when_it_cannot_know(
-    run: Run, monkeypatch: pytest.MonkeyPatch, module: object
-) -> None:
-    _served(monkeypatch, module=module)
+def test_check_says_which_endpoints_are_not_served_yet(run: Run) -> None:
     assert "does not serve yet" not in _printed(run(policy_cli, "check"))
+    assert json.loads(_printed(run(policy_cli, "check", "--json")))["not_served"] == []
+    more = POLICY.replace('"GET /metrics"', '"GET /metrics", "POST /mcp", "GET /v1/audit"')
+    Path("permissions.yaml").write_text(more)
+    assert "This version does not serve yet, and answers 501 to: GET /v1/audit, POST /mcp.\n" in _printed(
+        run(policy_cli, "check")
+    )
+    told = json.loads(_printed(run(policy_cli, "check", "--json")))
+    assert told["not_served"] == ["GET /v1/audit", "POST /mcp"]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,9 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from core.model.errors import Unauthenticated
 from core.model.message import Message
-from core.model.question import Option
-from core.policy.policy import ENDPOINTS, Policy, Principal, ServiceGrant, ServiceRole
-from core.services.messages import MessageRequest
-from core.services.questions import QuestionRequest
+from core.model.question import Option, Question
+from core.policy.policy import Policy, Principal, ServiceGrant, ServiceRole
+from core.policy.routes import ENDPOINTS
 from core.services.tasks import Submission
 from handlers.application import build_application
 from handlers.keys import Services
@@ -60,13 +59,13 @@ def comparisons() -> Iterator[str]:
                         yield f"{path.relative_to(HOUSE)}: {ast.unparse(node)}"
 
 
-def test_t26_no_secret_and_no_signature_is_compared_but_in_constant_time() -> None:
+def test_no_secret_and_no_signature_is_compared_but_in_constant_time() -> None:
     compared = list(comparisons())
     assert len(compared) > 50
     assert [one for one in compared if SECRETIVE.search(one.partition(": ")[2])] == []
 
 
-async def test_t26_the_webhook_s_secret_is_compared_by_compare_digest(
+async def test_the_webhook_s_secret_is_compared_by_compare_digest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared: list[bytes] = []
@@ -126,13 +125,13 @@ def medians(measure: Callable[[str], int], kinds: Sequence[str]) -> list[float]:
     return [statistics.median(each) for each in times]
 
 
-def test_t26_how_long_a_refusal_takes_does_not_tell_how_much_of_the_secret_was_right() -> None:
+def test_how_long_a_refusal_takes_does_not_tell_how_much_of_the_secret_was_right() -> None:
     kinds = [wrong_at(0), wrong_at(0), wrong_at(len(SECRET) // 2), wrong_at(len(SECRET) - 1)]
     control, *others = medians(Knocking().nanoseconds, kinds)
     assert max(abs(one - control) for one in others) < SIGNAL, (control, others)
 
 
-def test_t26_a_comparison_that_stops_at_the_first_difference_would_be_noticed() -> None:
+def test_a_comparison_that_stops_at_the_first_difference_would_be_noticed() -> None:
     secret = SECRET.encode()
 
     def leaky(given: str) -> int:
@@ -156,11 +155,11 @@ POLICY = Policy.build(
 
 async def two_tasks_of(principal: Principal, made: Services) -> tuple[str, str]:
     """A message and an open question, both on their way no more."""
-    message = await made.telling.send(MessageRequest(ADA.id, Message("Hello")), Submission(principal, 5.0))
+    message = await made.messages.send(Message("Hello"), Submission(principal, 5.0), chat=ADA.id)
     options = (Option("yes", "Yes"), Option("no", "No"))
-    request = QuestionRequest(ADA.id, Message("Deploy?"), options=options)
-    question = await made.asking.ask(request, Submission(principal))
-    await made.desk.sender.errands.stop(5.0)
+    asked = Question(Message("Deploy?"), options=options)
+    question = await made.questions.ask(asked, Submission(principal), chat=ADA.id)
+    await made.tasks.runner.background.stop(5.0)
     return message.id, question.id
 
 
@@ -170,9 +169,9 @@ def without_instance(text: str) -> str:
 
 
 @pytest.mark.parametrize("endpoint", WITH_AN_ID)
-async def test_t26_a_foreign_task_takes_the_same_way_as_one_that_does_not_exist(endpoint: str) -> None:
+async def test_a_foreign_task_takes_the_same_way_as_one_that_does_not_exist(endpoint: str) -> None:
     made = replace(services(), authenticate=lambda _token: BILLING, policy=lambda: POLICY)
-    store = made.desk.store
+    store = made.tasks.store
     assert isinstance(store, MemoryStore)
     foreign = await two_tasks_of(CI, made)
     method, _, path = endpoint.partition(" ")

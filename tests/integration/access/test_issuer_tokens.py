@@ -115,7 +115,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_t6_a_token_of_the_issuer_that_says_something_wrong_is_refused(trust: Trust, name: str) -> None:
+async def test_a_token_of_the_issuer_that_says_something_wrong_is_refused(trust: Trust, name: str) -> None:
     await trust.issuer.warm()
     assert await trust.reason(trust.token(**WRONG[name])) == "invalid"
     report = trust.verifier.inspect(trust.token(**WRONG[name]))
@@ -123,7 +123,7 @@ async def test_t6_a_token_of_the_issuer_that_says_something_wrong_is_refused(tru
     assert report.principal is None
 
 
-async def test_t4_neither_a_secret_nor_a_service_can_sign_in_the_issuer_s_name(trust: Trust) -> None:
+async def test_neither_a_secret_nor_a_service_can_sign_in_the_issuer_s_name(trust: Trust) -> None:
     world = trust.world
     await trust.issuer.warm()
     claims = world.claims("cron", iss=NAME)
@@ -136,7 +136,7 @@ async def test_t4_neither_a_secret_nor_a_service_can_sign_in_the_issuer_s_name(t
 
 
 @pytest.mark.parametrize("alg", ["HS256", "none", "RS512", None, ...])
-async def test_t9_what_can_be_refused_without_a_key_causes_no_fetch(trust: Trust, alg: Any) -> None:
+async def test_what_can_be_refused_without_a_key_causes_no_fetch(trust: Trust, alg: Any) -> None:
     for changes in (
         {"header": {"alg": alg, "kid": "x"}},
         {"header": {"kid": ...}},

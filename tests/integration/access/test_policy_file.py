@@ -328,7 +328,7 @@ BROKEN: dict[str, tuple[str | bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_t19_a_broken_file_is_refused_and_the_running_rules_stay(
+def test_a_broken_file_is_refused_and_the_running_rules_stay(
     path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = PolicyFile(path, {})
@@ -347,7 +347,7 @@ def test_t19_a_broken_file_is_refused_and_the_running_rules_stay(
     assert f"permissions.yaml:{line}:" in record.getMessage()
 
 
-def test_f45_a_broken_file_does_not_start(path: Path) -> None:
+def test_a_broken_file_does_not_start(path: Path) -> None:
     path.write_text("version: 1\nnonsense: {}\n")
     with pytest.raises(
         PolicyFileError, match=r"permissions\.yaml:2:1: permissions\.yaml has no key nonsense"
@@ -460,7 +460,7 @@ def test_a_file_that_is_replaced_with_the_same_size_and_time_is_seen(path: Path)
     assert file.current.services["ci"].rate == Rate(99, 60)
 
 
-def test_f45_a_broken_change_is_told_once_and_a_mended_one_counts(
+def test_a_broken_change_is_told_once_and_a_mended_one_counts(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = PolicyFile(path, PEOPLE)

@@ -163,7 +163,7 @@ CRAFTED: dict[str, Callable[[World], str]] = {
 
 
 @pytest.mark.parametrize("name", CRAFTED)
-def test_t4_a_crafted_token_is_refused(world: World, name: str) -> None:
+def test_a_crafted_token_is_refused(world: World, name: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
         world.verifier.verify(CRAFTED[name](world))
     assert refused.value.reason == "invalid"
@@ -186,7 +186,7 @@ def test_the_hand_that_crafts_makes_good_tokens_too(world: World) -> None:
     ["".join(one) for one in itertools.product("nN", "oO", "nN", "eE")] + ["", " none", "none\x00"],
 )
 @pytest.mark.parametrize("signature", [b"", b"x"])
-def test_t4_alg_none_is_refused_in_every_spelling(world: World, alg: str, signature: bytes) -> None:
+def test_alg_none_is_refused_in_every_spelling(world: World, alg: str, signature: bytes) -> None:
     unsigned = world.token({"alg": alg, "typ": "JWT"}, world.claims(), _always(signature))
     with pytest.raises(Unauthenticated):
         world.verifier.verify(unsigned)
@@ -198,7 +198,7 @@ def test_t4_alg_none_is_refused_in_every_spelling(world: World, alg: str, signat
 
 @pytest.mark.parametrize("kind", ["ed25519", "p256", "rsa"])
 @pytest.mark.parametrize("with_kid", [True, False])
-def test_t4_a_public_key_is_no_hmac_secret(world: World, kind: str, *, with_kid: bool) -> None:
+def test_a_public_key_is_no_hmac_secret(world: World, kind: str, *, with_kid: bool) -> None:
     service, kid = {"ed25519": ("ci", "ci-1"), "p256": ("edge", "edge-1"), "rsa": ("vault", "vault-1")}[kind]
     pem = world.keys.public_pem(kind).encode()
     header = {"alg": "HS256", "typ": "JWT"} | ({"kid": kid} if with_kid else {})
@@ -257,14 +257,14 @@ CLAIMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_t6_wrong_claims_are_refused(world: World, name: str) -> None:
+def test_wrong_claims_are_refused(world: World, name: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
         world.verifier.verify(world.minted(world.claims(**CLAIMS[name])))
     assert refused.value.reason == "invalid"
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_t6_wrong_claims_are_refused_in_self_signed_tokens(world: World, name: str) -> None:
+def test_wrong_claims_are_refused_in_self_signed_tokens(world: World, name: str) -> None:
     with pytest.raises(Unauthenticated):
         world.verifier.verify(world.signed("ed25519", world.claims("ci", **CLAIMS[name])))
 
@@ -276,14 +276,14 @@ def test_a_report_tells_what_is_wrong_with_claims(world: World, name: str) -> No
     assert report.principal is None
 
 
-def test_t6_a_revoked_token_is_refused(world: World) -> None:
+def test_a_revoked_token_is_refused(world: World) -> None:
     world.change_service("cron", revoked=frozenset({"jti-1"}))
     with pytest.raises(Unauthenticated):
         world.verifier.verify(world.minted())
     assert world.verifier.verify(world.minted(world.claims(jti="jti-2"))).service == "cron"
 
 
-def test_t7_a_token_cannot_claim_the_roles_of_another_service(world: World) -> None:
+def test_a_token_cannot_claim_the_roles_of_another_service(world: World) -> None:
     world.change_service("cron", roles=frozenset({"notifier"}))
     principal = world.verifier.verify(world.minted(world.claims(roles=["approver", "admin"])))
     assert principal.roles == frozenset()
@@ -332,7 +332,7 @@ sys.addaudithook(_watch)
 
 
 @pytest.mark.parametrize("kid", KIDS, ids=repr)
-def test_t5_a_kid_is_looked_up_and_nothing_else(world: World, kid: Any) -> None:
+def test_a_kid_is_looked_up_and_nothing_else(world: World, kid: Any) -> None:
     global _watched  # noqa: PLW0603 - an audit hook cannot be taken away again, only told not to watch
     # The first token of each kind loads modules, which opens files; from then on nothing may.
     for warm in (world.minted(), world.signed("ed25519")):

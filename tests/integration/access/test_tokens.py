@@ -94,7 +94,7 @@ def test_the_usual_types_of_tokens_pass(world: World, typ: Any) -> None:
     assert world.verifier.verify(world.minted(typ=typ)).service == "cron"
 
 
-def test_f44_while_a_secret_is_rotated_both_count(world: World) -> None:
+def test_while_a_secret_is_rotated_both_count(world: World) -> None:
     old = mint(OLD_SECRET, "cron", ["notifier"], 3600, "telegate", now=world.now)
     new = mint(SECRET, "cron", ["notifier"], 3600, "telegate", now=world.now)
     assert world.verifier.verify(old).service == world.verifier.verify(new).service == "cron"
@@ -103,7 +103,7 @@ def test_f44_while_a_secret_is_rotated_both_count(world: World) -> None:
     assert _reason(after, old) == "invalid"
 
 
-def test_f44_while_a_key_is_rotated_both_count(world: World) -> None:
+def test_while_a_key_is_rotated_both_count(world: World) -> None:
     service, key = world.policy.keys["ci-1"]
     assert service == "ci"
     token = world.signed("ed25519")
@@ -220,7 +220,7 @@ def test_an_expired_token_that_is_also_wrong_is_only_called_invalid(world: World
 
 
 @pytest.mark.parametrize("length", [0, 1, 31])
-def test_t8_a_secret_of_fewer_than_32_bytes_is_refused(world: World, length: int) -> None:
+def test_a_secret_of_fewer_than_32_bytes_is_refused(world: World, length: int) -> None:
     with pytest.raises(ValueError, match=f"has {length} bytes and needs at least 32"):
         world.verifier_with([b"x" * length])
     with pytest.raises(ValueError, match="needs at least 32"):

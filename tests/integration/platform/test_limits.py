@@ -49,7 +49,7 @@ async def settle(running: InProcess, open_connections: int) -> None:
     await until(lambda: running.server.open == open_connections and not running.server.refusing)
 
 
-async def test_t20_headers_that_never_end_are_answered_408_and_the_connection_closes(serve: Serve) -> None:
+async def test_headers_that_never_end_are_answered_408_and_the_connection_closes(serve: Serve) -> None:
     async with serve(application(), replace(SHORT, idle=LIMIT)) as running:
         client = await running.connect()
         client.send("POST /echo HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -292,7 +292,7 @@ async def test_a_compressed_body_is_not_unpacked(serve: Serve) -> None:
         assert (await client.answer()).endswith("not gz")
 
 
-async def test_t20_one_connection_too_many_is_answered_503_and_told_once(
+async def test_one_connection_too_many_is_answered_503_and_told_once(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve(application(), replace(PATIENT, connections=3, refusal=0.2)) as running:

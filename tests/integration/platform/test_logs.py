@@ -133,7 +133,7 @@ def test_a_message_cannot_forge_a_second_line() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_t3_a_registered_secret_is_nowhere(log_format: str) -> None:
+def test_a_registered_secret_is_nowhere(log_format: str) -> None:
     stream = io.StringIO()
     configure_logging(
         log_format=log_format, level="debug", secrets=[Secret(SECRET), Secret(TOKEN)], stream=stream

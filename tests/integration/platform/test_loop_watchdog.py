@@ -62,7 +62,7 @@ def block_until_it_is_noticed(told: Told, count: int = 1) -> None:
     told.wait_for(count)
 
 
-async def test_f20_a_blocked_loop_is_told_of_once_with_the_place_and_once_when_it_goes_on(told: Told) -> None:
+async def test_a_blocked_loop_is_told_of_once_with_the_place_and_once_when_it_goes_on(told: Told) -> None:
     with LoopWatchdog(limit=0.3, tick=0.05):
         await asyncio.sleep(0.1)
         assert told.records == []
@@ -81,7 +81,7 @@ async def test_f20_a_blocked_loop_is_told_of_once_with_the_place_and_once_when_i
     assert [record.__dict__["action"] for record in (beginning, end)] == ["loop_blocked", "loop_goes_on"]
 
 
-async def test_f20_each_blockage_is_told_of(told: Told) -> None:
+async def test_each_blockage_is_told_of(told: Told) -> None:
     with LoopWatchdog(limit=0.2, tick=0.05) as watchdog:
         for round_ in (0, 1):
             await asyncio.to_thread(lambda: None)

@@ -11,10 +11,9 @@ import pytest
 from aiohttp import web
 
 from core.model.message import Message
-from core.model.question import Option
+from core.model.question import Option, Question
 from core.model.task import Task
 from core.policy.policy import Policy, ServiceGrant, ServiceRole
-from core.services.questions import QuestionRequest
 from core.services.tasks import Submission
 from handlers import events
 from handlers.application import build_application
@@ -159,9 +158,9 @@ def gateway() -> Services:
 
 async def asked(made: Services) -> Task:
     """A question that stands in the chat."""
-    request = QuestionRequest(ADA.id, Message("Deploy?"), options=(Option("yes", "Yes"), Option("no", "No")))
-    task = await made.asking.ask(request, Submission(CI))
-    await made.desk.sender.errands.stop(5.0)
+    question = Question(Message("Deploy?"), options=(Option("yes", "Yes"), Option("no", "No")))
+    task = await made.questions.ask(question, Submission(CI), chat=ADA.id)
+    await made.tasks.runner.background.stop(5.0)
     return task
 
 
@@ -179,14 +178,14 @@ async def followed(serve: Serve, made: Services) -> str:
         client = await running.connect()
         client.send(request_for(task))
         said = await client.rest()
-    assert len(made.desk.room) == 0
+    assert len(made.tasks.room) == 0
     return said
 
 
 async def test_a_database_that_is_down_is_told_before_a_stream_begins(serve: Serve) -> None:
     made = gateway()
     task = await asked(made)
-    store = made.desk.store
+    store = made.tasks.store
     assert isinstance(store, MemoryStore)
     async with serve(build_application(made), Limits()) as running:
         store.down = True
@@ -196,7 +195,7 @@ async def test_a_database_that_is_down_is_told_before_a_stream_begins(serve: Ser
         store.down = False
     assert answer.startswith("HTTP/1.1 503")
     assert "storage_unavailable" in answer
-    assert len(made.desk.room) == 0
+    assert len(made.tasks.room) == 0
 
 
 async def test_a_bug_within_a_stream_breaks_it_off_and_is_logged(

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests import postgres
 
@@ -32,6 +32,12 @@ class Cable:
     connections: int = 0
     silent: int = 0
     port: int = 0
+    _near_ends: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def hang_up(self) -> None:
+        """Break off every connection that is carried now."""
+        for end in self._near_ends:
+            end.transport.abort()
 
     async def carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         """One connection, from its beginning to its end."""
@@ -61,6 +67,7 @@ class Cable:
         forth: asyncio.StreamWriter,
     ) -> None:
         self.connections += 1
+        self._near_ends.add(back)
         halves = [
             asyncio.create_task(self._pump(near, forth, self.connections)),
             asyncio.create_task(self._pump(far, back, self.connections)),
@@ -72,6 +79,7 @@ class Cable:
                 with contextlib.suppress(OSError):
                     await end.drain()
         finally:
+            self._near_ends.discard(back)
             for half in halves:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from infra.store.sql.steps import rows_of
-from infra.store.sql.transactions import Database, Row, Statement, Transaction
+from infra.store.sql.transactions import Database, Row, Statement, Transaction, rows_of
 
 
 def only(sql: str, *params: int | str | bytes | None) -> Callable[[], Transaction[Sequence[Row]]]:

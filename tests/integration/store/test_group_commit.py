@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 
 from core.model.errors import AlreadyFinal, IdempotencyMismatch, Overloaded, StorageUnavailable
-from core.model.task import Change, Task, TaskState
+from core.model.task import Change, Task
+from core.model.transition import TaskState
 from infra.store import Store
-from infra.store.sql.steps import rows_of
-from infra.store.sql.transactions import Statement, Transaction
+from infra.store.sql.transactions import Statement, Transaction, rows_of
 from infra.store.sqlite.database import SqliteDatabase
 from infra.store.sqlite.file import migrate
 from infra.store.sqlite.worker import SqliteWorker, WorkerSettings
 from tests.contract.store.samples import (
     BOT,
-    LEASE,
     a_key,
     a_message,
     a_question,
+    add,
     ask,
+    change,
     do,
     store_over,
 )
@@ -40,7 +41,7 @@ async def test_a_hundred_waiting_tasks_are_one_commit(database: SqliteDatabase, 
     database.writer._connection.set_trace_callback(said.append)
     before = database.writer.groups, database.writer.transactions
     async with Gate(database):
-        adding = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(100)]
+        adding = [asyncio.ensure_future(add(store, a_message())) for _ in range(100)]
     await asyncio.gather(*adding)
     # One commit is the gate's own.
     assert said.count("COMMIT") == 2
@@ -51,7 +52,7 @@ async def test_a_hundred_waiting_tasks_are_one_commit(database: SqliteDatabase, 
 async def test_a_group_is_bounded(database: SqliteDatabase, store: Store) -> None:
     before = database.writer.groups
     async with Gate(database):
-        adding = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(300)]
+        adding = [asyncio.ensure_future(add(store, a_message())) for _ in range(300)]
     await asyncio.gather(*adding)
     assert database.writer.groups - before == 3
 
@@ -59,20 +60,19 @@ async def test_a_group_is_bounded(database: SqliteDatabase, store: Store) -> Non
 async def test_one_caller_s_failure_undoes_nothing_of_the_others(
     database: SqliteDatabase, store: Store
 ) -> None:
-    known = a_question()
-    await store.add(known, a_key())
+    known = await add(store, a_question(), key=a_key())
     before = database.writer.groups
     good = [a_message(), a_message(), a_message(), a_message()]
     async with Gate(database):
         calls = [
-            store.add(good[0], None),
-            store.add(a_question(), a_key(fingerprint="bbbb")),
-            store.add(good[1], None),
-            store.amend(known.id, _too_late),
-            store.add(good[2], None),
+            add(store, good[0]),
+            add(store, a_question(), key=a_key(fingerprint="bbbb")),
+            add(store, good[1]),
+            change(store, known.id, _too_late),
+            add(store, good[2]),
             # The token is taken: a mistake of ours, which must not look like a database that is away.
-            store.add(a_question(token=known.token), None),
-            store.add(good[3], None),
+            add(store, a_question(token=known.token)),
+            add(store, good[3]),
         ]
         running = [asyncio.ensure_future(call) for call in calls]
     results = await asyncio.gather(*running, return_exceptions=True)
@@ -81,9 +81,9 @@ async def test_one_caller_s_failure_undoes_nothing_of_the_others(
         AlreadyFinal,
         sqlite3.IntegrityError,
     ]
-    assert list(results[0::2]) == [(task, True) for task in good]
+    assert list(results[0::2]) == good
     assert database.writer.groups - before == 2
-    stored = await ask(store, "SELECT id FROM tasks")
+    stored = await ask(store, "SELECT id FROM telegate_tasks")
     assert {row[0] for row in stored} == {known.id, *(task.id for task in good)}
 
 
@@ -94,13 +94,13 @@ async def test_who_fails_after_writing_leaves_no_trace_and_undoes_nothing_of_the
     async with Gate(database):
         running: list[asyncio.Future[Any]] = []
         for task in good:
-            running.append(asyncio.ensure_future(store.add(task, None)))
+            running.append(asyncio.ensure_future(add(store, task)))
             running.append(asyncio.ensure_future(database.write(_half)))
     results = await asyncio.gather(*running, return_exceptions=True)
-    assert results[0::2] == [(task, True) for task in good]
+    assert results[0::2] == good
     assert [type(result) for result in results[1::2]] == [AlreadyFinal] * 4
-    assert await ask(store, "SELECT * FROM updates") == []
-    assert len(await ask(store, "SELECT id FROM tasks")) == 4
+    assert await ask(store, "SELECT * FROM telegate_updates") == []
+    assert len(await ask(store, "SELECT id FROM telegate_tasks")) == 4
 
 
 async def test_many_failures_in_a_group_cost_the_others_one_more_run_only(database: SqliteDatabase) -> None:
@@ -108,7 +108,7 @@ async def test_many_failures_in_a_group_cost_the_others_one_more_run_only(databa
 
     def counted() -> Transaction[None]:
         runs.append(1)
-        yield Statement("INSERT INTO updates (bot, update_id, at) VALUES (1, 2, 1)")
+        yield Statement("INSERT INTO telegate_updates (bot, update_id, at) VALUES (1, 2, 1)")
 
     async with Gate(database):
         first = asyncio.ensure_future(database.write(counted))
@@ -121,7 +121,7 @@ async def test_many_failures_in_a_group_cost_the_others_one_more_run_only(databa
 async def test_an_undone_transaction_leaves_no_trace(store: Store) -> None:
     with pytest.raises(AlreadyFinal):
         await store.database.write(_half)
-    assert await ask(store, "SELECT * FROM updates") == []
+    assert await ask(store, "SELECT * FROM telegate_updates") == []
 
 
 async def test_a_mistake_in_sql_is_no_weather(store: Store) -> None:
@@ -129,14 +129,13 @@ async def test_a_mistake_in_sql_is_no_weather(store: Store) -> None:
         await ask(store, "SELEC 1")
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await do(store, "DELETE FROM wishes")
-    await store.add(a_message(), None)
+    await add(store, a_message())
 
 
 async def test_the_loop_goes_on_while_the_writer_is_busy(database: SqliteDatabase, store: Store) -> None:
-    task = a_message()
-    await store.add(task, None)
+    task = await add(store, a_message())
     async with Gate(database):
-        adding = asyncio.ensure_future(store.add(a_message(), None))
+        adding = asyncio.ensure_future(add(store, a_message()))
         assert await asyncio.wait_for(store.find(task.id), LIMIT) == task
         assert not adding.done()
     await adding
@@ -145,12 +144,12 @@ async def test_the_loop_goes_on_while_the_writer_is_busy(database: SqliteDatabas
 async def test_a_caller_who_went_away_is_served_and_nobody_else_notices(
     database: SqliteDatabase, store: Store
 ) -> None:
-    tasks = [a_question(TaskState.SENDING, lease=LEASE), a_message()]
+    tasks = [a_question(TaskState.SENDING), a_message()]
     async with Gate(database):
-        running = [asyncio.ensure_future(store.add(task, None)) for task in tasks]
+        running = [asyncio.ensure_future(add(store, task)) for task in tasks]
         await asyncio.sleep(0)
         running[0].cancel()
-    assert await running[1] == (tasks[1], True)
+    assert await running[1] == tasks[1]
     assert running[0].cancelled()
     assert await store.find(tasks[0].id) == tasks[0]
 
@@ -159,13 +158,13 @@ async def test_more_than_may_wait_is_refused_at_once(path: Path) -> None:
     database = await SqliteDatabase.open(path, lock_wait=0, most_waiting=3)
     store = await store_over(database, BOT)
     async with Gate(database):
-        waiting = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(2)]
+        waiting = [asyncio.ensure_future(add(store, a_message())) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded) as refusal:
-            await store.add(a_message(), None)
+            await add(store, a_message())
         assert refusal.value.retry_after == 1
     await asyncio.gather(*waiting)
-    await store.add(a_message(), None)
+    await add(store, a_message())
     await database.close()
 
 
@@ -173,20 +172,20 @@ async def test_closing_finishes_what_is_queued(path: Path) -> None:
     database = await SqliteDatabase.open(path, lock_wait=0)
     store = await store_over(database, BOT)
     async with Gate(database):
-        adding = [asyncio.ensure_future(store.add(a_message(), None)) for _ in range(50)]
+        adding = [asyncio.ensure_future(add(store, a_message())) for _ in range(50)]
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(database.close())
     await closing
     assert len(await asyncio.gather(*adding)) == 50
     again = await SqliteDatabase.open(path, lock_wait=0)
-    assert await ask(await store_over(again, BOT), "SELECT COUNT(*) FROM tasks") == [(50,)]
+    assert await ask(await store_over(again, BOT), "SELECT COUNT(*) FROM telegate_tasks") == [(50,)]
     await again.close()
 
 
 async def test_a_closed_store_says_so(database: SqliteDatabase, store: Store) -> None:
     await database.close()
     with pytest.raises(StorageUnavailable, match="stopping"):
-        await store.add(a_message(), None)
+        await add(store, a_message())
     with pytest.raises(StorageUnavailable, match="stopping"):
         await store.check()
 
@@ -283,17 +282,17 @@ async def test_the_log_counts_what_failed(
 
 
 def _half() -> Transaction[None]:
-    yield Statement("INSERT INTO updates (bot, update_id, at) VALUES (1, 1, 1)")
+    yield Statement("INSERT INTO telegate_updates (bot, update_id, at) VALUES (1, 1, 1)")
     raise AlreadyFinal("No.")
 
 
 def _see(update_id: int) -> Callable[[], Transaction[Any]]:
-    statement = Statement("INSERT INTO updates (bot, update_id, at) VALUES (1, $1, 1)", (update_id,))
+    statement = Statement("INSERT INTO telegate_updates (bot, update_id, at) VALUES (1, $1, 1)", (update_id,))
     return lambda: rows_of(statement)
 
 
 def _seen() -> Transaction[Any]:
-    return rows_of(Statement("SELECT COUNT(*) FROM updates"))
+    return rows_of(Statement("SELECT COUNT(*) FROM telegate_updates"))
 
 
 def _too_late(task: Task) -> Change:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it brings no types
 import pytest
-import uvloop
 
 from core.model.errors import Overloaded, StorageUnavailable
-from core.model.update import Effect
 from infra.config.postgres_address import PostgresAddress
 from infra.config.secret import Secret
-from infra.store.postgres.crew import Crew, CrewSettings
+from infra.store.errors import NOTHING_DONE
+from infra.store.postgres.connection import commit
 from infra.store.postgres.database import PostgresDatabase
 from infra.store.postgres.errors import OUTCOME_UNKNOWN, is_weather, translate
 from infra.store.postgres.schema import migrate
-from infra.store.postgres.session import Session
-from infra.store.sql.transactions import Database, Statement, Transaction
+from infra.store.sql.transactions import Database, Row, Statement, Transaction
 from tests import postgres
-from tests.contract.store.samples import BOT, a_key, a_question, store_over
 from tests.integration.store.postgres_cable import cable
 from tests.integration.store.single import do, only
 
@@ -74,51 +72,77 @@ async def notes(database: Database) -> list[str]:
     return [row[0] for row in await database.read(only("SELECT text FROM notes ORDER BY text"))]
 
 
-async def until_it_sleeps(name: str) -> None:
-    """Wait until a transaction of this database is in the middle of `note`."""
+def nap(seconds: float) -> Callable[[], Transaction[Sequence[Row]]]:
+    return only(f"SELECT pg_sleep({seconds})")
+
+
+async def until_it_sleeps(name: str, transactions: int = 1) -> None:
+    """Wait until so many transactions of this database are in the middle of `note` or `nap`."""
     connection = await asyncpg.connect(postgres.server().url())
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep'"
     async with asyncio.timeout(ENOUGH):
-        while not await connection.fetchval(count, name):  # noqa: ASYNC110 - the server's state is no Event of ours
+        while await connection.fetchval(count, name) != transactions:  # noqa: ASYNC110 - the server's state is no Event of ours
             await asyncio.sleep(0.01)
     await connection.close()
+
+
+async def several_connections(database: PostgresDatabase, name: str) -> list[Any]:
+    """Let the database have three connections, of which none is used."""
+    naps = [asyncio.create_task(database.read(nap(0.3))) for _ in range(3)]
+    await until_it_sleeps(name, 3)
+    await asyncio.gather(*naps)
+    resting = [connection for _, connection in database._pool._resting]
+    assert len(resting) == 3
+    return resting
 
 
 async def test_connections_killed_while_nobody_used_them_are_replaced(
     database: PostgresDatabase, name: str
 ) -> None:
-    assert postgres.server().kill_connections(name) == 2
+    await several_connections(database, name)
+    assert postgres.server().kill_connections(name) == 3
     await database.write(note("after"))
     assert await notes(database) == ["after"]
     await database.check()
 
 
 async def test_what_a_connection_does_is_not_laid_at_the_door_of_whoever_needed_it_first(
-    database: PostgresDatabase,
+    address: PostgresAddress, name: str
 ) -> None:
     asked_by = ContextVar("asked_by", default="nobody")
-    seen: list[str] = []
-
-    def look() -> Transaction[None]:
-        seen.append(asked_by.get())
-        yield Statement("SELECT 1")
-
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    database = PostgresDatabase(address)
     asked_by.set("the first")
-    await database.write(look)
-    assert seen == ["nobody"], "Lines of the log would name its request and its task for ever."
+    await database.read(only("SELECT 1"))
+    [(_, connection)] = database._pool._resting
+    connection.add_termination_listener(lambda _connection: seen.put_nowait(asked_by.get()))
+    postgres.server().kill_connections(name)
+    async with asyncio.timeout(ENOUGH):
+        assert await seen.get() == "nobody", "Lines of the log would name its request for ever."
+    await database.close()
 
 
+@pytest.mark.parametrize("reserved", [False, True])
 async def test_a_connection_killed_in_the_middle_of_a_transaction_has_it_done_once(
-    database: PostgresDatabase, name: str
+    database: PostgresDatabase, name: str, reserved: bool
 ) -> None:
-    writing = asyncio.create_task(database.write(note("once", pause="0.5")))
+    writing = asyncio.create_task(database.write(note("once", pause="0.5"), reserved=reserved))
     await until_it_sleeps(name)
     assert postgres.server().kill_connections(name) >= 1
     await writing
     assert await notes(database) == ["once"]
 
 
-async def test_f13_a_stopped_server_is_told_of_within_two_seconds_and_found_again(
+async def test_a_connection_killed_in_the_middle_of_a_query_has_it_asked_again(
+    database: PostgresDatabase, name: str
+) -> None:
+    reading = asyncio.create_task(database.read(nap(0.3)))
+    await until_it_sleeps(name)
+    assert postgres.server().kill_connections(name) >= 1
+    assert len(await reading) == 1
+
+
+async def test_a_stopped_server_is_told_of_within_two_seconds_and_found_again(
     database: PostgresDatabase, server: postgres.PostgresServer
 ) -> None:
     server.stop()
@@ -134,7 +158,7 @@ async def test_f13_a_stopped_server_is_told_of_within_two_seconds_and_found_agai
     assert await notes(database) == ["kept"]
 
 
-async def test_f14_a_crash_of_the_server_loses_nothing_that_was_acknowledged(
+async def test_a_crash_of_the_server_loses_nothing_that_was_acknowledged(
     database: PostgresDatabase, server: postgres.PostgresServer
 ) -> None:
     acknowledged: list[str] = []
@@ -201,54 +225,90 @@ async def test_rows_that_somebody_else_holds_are_waited_for_but_not_for_ever(
     assert await notes(database) == ["free", "held"]
 
 
-async def test_f37_waiting_for_a_connection_ends_and_checks_and_writes_have_their_own(
-    address: PostgresAddress, name: str
+async def test_the_server_itself_ends_what_takes_too_long_or_stands_still(database: PostgresDatabase) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    asked = ", ".join(f"current_setting('{name}')" for name in names)
+    # A process that is frozen lets its rows go, and cannot end anything by itself.
+    assert await do(database, f"SELECT {asked}") == [("1500ms", "1200ms", "3s")]
+    assert await database.read(only(f"SELECT {asked}")) == [("0", "0", "0")], "A pooler would pass them on."
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_waiting_for_a_connection_ends_and_checks_and_updates_have_their_own(
+    address: PostgresAddress, name: str, writes: bool
 ) -> None:
-    database = PostgresDatabase(address, readers=1, patience=0.5)
-    await database.check()
-
-    def long() -> Transaction[None]:
-        for _ in range(4):
-            yield Statement("SELECT pg_sleep(0.3)")
-
-    busy = asyncio.create_task(database.read(long))
-    await until_it_sleeps(name)
+    database = PostgresDatabase(address, connections=3, patience=2.0)
+    await do(database, "CREATE TABLE notes (text TEXT NOT NULL)")
+    work = database.write if writes else database.read
     began = time.monotonic()
-    waiting = asyncio.create_task(database.read(only("SELECT 1")))
+    first, second, third = (asyncio.create_task(work(nap(1.2))) for _ in range(3))
+    await until_it_sleeps(name)
     await database.check()
-    assert await do(database, "SELECT 1") == [(1,)]
-    assert not waiting.done()
-    with pytest.raises(Overloaded, match="were busy for too long; nothing was done"):
-        await waiting
+    await database.write(note("update"), reserved=True)
+    assert not first.done()
+    with pytest.raises(Overloaded, match="were busy for too long; nothing was done") as caught:
+        await third
+    assert caught.value.retry_after == 1
     assert time.monotonic() - began < ENOUGH
-    assert not busy.done()
-    await busy
+    assert not second.done()
+    await asyncio.gather(first, second)
+    assert await notes(database) == ["update"]
     await database.close()
 
 
-async def test_f37_an_update_from_telegram_finds_a_connection_when_all_others_are_busy(
+async def test_a_flood_of_updates_has_all_connections_but_the_one_for_checks(
     address: PostgresAddress, name: str
 ) -> None:
-    database = PostgresDatabase(address, writers=1, patience=0.5)
-    store = await store_over(database, BOT)
-
-    def long() -> Transaction[None]:
-        for _ in range(4):
-            yield Statement("SELECT pg_sleep(0.3)")
-
-    busy = asyncio.create_task(database.write(long))
-    await until_it_sleeps(name)
-    refused = asyncio.create_task(store.add(a_question(), None))
-    assert await store.receive(77, None, lambda _tasks: Effect()) == Effect()
-    assert not busy.done()
-    with pytest.raises(Overloaded, match="were busy for too long; nothing was done"):
-        await refused
-    await busy
+    database = PostgresDatabase(address, connections=4, patience=ENOUGH)
+    flood = [asyncio.create_task(database.write(nap(0.3), reserved=True)) for _ in range(5)]
+    request = asyncio.create_task(database.read(only("SELECT 1")))
+    await until_it_sleeps(name, 3)
+    await database.check()
+    assert not request.done()
+    await asyncio.gather(*flood)
+    assert await request == [(1,)]
     await database.close()
+
+
+async def test_a_request_that_waits_is_not_overtaken_by_updates_that_come_later(
+    address: PostgresAddress, name: str
+) -> None:
+    database = PostgresDatabase(address, connections=3, patience=ENOUGH)
+    ended: list[str] = []
+
+    async def write(what: str, *, reserved: bool) -> None:
+        await database.write(nap(0.2), reserved=reserved)
+        ended.append(what)
+
+    first = [asyncio.create_task(write("first", reserved=True)) for _ in range(2)]
+    await until_it_sleeps(name, 2)
+    later = [asyncio.create_task(write("request", reserved=False))]
+    later += [asyncio.create_task(write("update", reserved=True)) for _ in range(4)]
+    await asyncio.gather(*first, *later)
+    assert "request" in ended[:4]
+    await database.close()
+
+
+async def test_when_one_finds_the_database_away_those_who_wait_are_told_and_do_not_try_as_well(
+    name: str,
+) -> None:
+    async with cable() as line:
+        line.silent = 1_000
+        url = postgres.server().tcp_url(name, port=line.port) + "?sslmode=disable"
+        database = PostgresDatabase(PostgresAddress.parse(url), connections=3, patience=ENOUGH)
+        tries = [asyncio.create_task(database.read(only("SELECT 1"))) for _ in range(5)]
+        async with asyncio.timeout(ENOUGH):
+            while not line.connections:  # noqa: ASYNC110 - the cable is no Event
+                await asyncio.sleep(0.01)
+        line.hang_up()
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {f"The database cannot be reached. {NOTHING_DONE}"}
+        assert line.connections == 1, "Each would have waited twice: for its turn, and to find out."
+        await database.close()
 
 
 async def test_too_many_waiting_are_refused_at_once(address: PostgresAddress) -> None:
-    database = PostgresDatabase(address, most_waiting=3)
+    database = PostgresDatabase(address, most_calls=3)
     tries = [asyncio.create_task(database.read(only("SELECT 1"))) for _ in range(5)]
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False, False, False, True, True]
@@ -256,7 +316,7 @@ async def test_too_many_waiting_are_refused_at_once(address: PostgresAddress) ->
 
 
 async def test_a_busy_database_is_one_that_is_away_for_a_while(address: PostgresAddress) -> None:
-    database = PostgresDatabase(address, most_waiting=1)
+    database = PostgresDatabase(address, most_calls=1)
     first = asyncio.create_task(database.read(only("SELECT 1")))
     second = asyncio.create_task(database.read(only("SELECT 1")))
     # Whoever goes on without a database for a while, as all loops and waiting requests do, goes on here, too.
@@ -267,47 +327,23 @@ async def test_a_busy_database_is_one_that_is_away_for_a_while(address: Postgres
     await database.close()
 
 
-def test_whoever_has_waited_too_long_already_is_told_so_in_the_serving_loop() -> None:
-    # gunicorn's worker serves with uvloop; a timer for a time that is past is another thing there.
-    async def main() -> None:
-        away = asyncio.Event()
-
-        async def connect() -> Session:
-            await away.wait()
-            raise StorageUnavailable("There is no database.")
-
-        crew = Crew(CrewSettings(connections=1, patience=-1, idle=60, most_waiting=9), connect)
-        tries = [crew.submit(only("SELECT 1")) for _ in range(3)]
-        outcomes = await asyncio.gather(*tries, return_exceptions=True)
-        assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [True] * 3
-        away.set()
-        await crew.close()
-
-    uvloop.run(main())
-
-
-async def test_a_commit_whose_answer_is_lost_is_never_reported_as_done(name: str) -> None:
+async def test_a_commit_whose_answer_is_lost_is_never_reported_as_done_nor_done_twice(name: str) -> None:
     async with cable() as line:
         there = PostgresAddress.parse(postgres.server().tcp_url(name, port=line.port))
         database = PostgresDatabase(there)
-        store = await store_over(database, BOT)
-        question = a_question()
+        await do(database, "CREATE TABLE notes (text TEXT NOT NULL)")
         line.cut_after = b"COMMIT\x00"
         with pytest.raises(StorageUnavailable) as caught:
-            await store.add(question, a_key())
+            await database.write(note("stored"))
         assert (caught.value.detail, caught.value.retry_after) == (OUTCOME_UNKNOWN, 3)
         assert line.cuts == 1
-        # It was stored; the same key leads to it.
-        assert (await store.add(a_question(), a_key())) == (question, False)
+        assert await notes(database) == ["stored"]
         await database.close()
 
 
 async def test_connections_that_nobody_needs_are_given_back(name: str, address: PostgresAddress) -> None:
     database = PostgresDatabase(address, idle=0.1)
-    await database.check()
-    await do(database, "SELECT 1")
-    short, long = only("SELECT pg_sleep(0.02)"), only("SELECT pg_sleep(0.08)")
-    await asyncio.gather(database.read(long), asyncio.sleep(0.01, None), database.read(short))
+    await asyncio.gather(database.read(nap(0.02)), database.read(nap(0.08)), database.check())
     watching = await asyncpg.connect(postgres.server().url())
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"
     async with asyncio.timeout(ENOUGH):
@@ -364,7 +400,7 @@ async def test_a_pooler_that_says_nothing_is_noticed(
         ("57P03", "cannot be reached"),
     ],
 )
-async def test_f34_what_the_database_cannot_do_now_is_told_in_words_and_passes(
+async def test_what_the_database_cannot_do_now_is_told_in_words_and_passes(
     database: PostgresDatabase, code: str, told: str
 ) -> None:
     with pytest.raises(StorageUnavailable, match=told):
@@ -373,25 +409,24 @@ async def test_f34_what_the_database_cannot_do_now_is_told_in_words_and_passes(
     assert await notes(database) == ["after"]
 
 
-async def test_f14_connections_to_a_server_that_was_demoted_are_replaced_and_nobody_is_told(
+async def test_connections_to_a_server_that_was_demoted_are_replaced_and_nobody_is_told(
     database: PostgresDatabase, name: str
 ) -> None:
-    first = asyncio.create_task(database.write(note("first", pause="0.3")))
-    await until_it_sleeps(name)
-    await asyncio.gather(first, database.write(note("second")), database.write(note("third"), reserved=True))
-    # What a fail-over leaves behind that closes no connection: they go on, but take no changes any more.
-    crews = (database.writer, database._reserved, database._checker)
-    left = [session for crew in crews for session, _ in crew._spare]
-    assert len(left) == 4
-    for session in left:
-        await session.connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-    await asyncio.gather(*(database.write(note(text)) for text in ("fourth", "fifth")))
-    await database.write(note("sixth"), reserved=True)
+    async def demote() -> None:
+        # What a fail-over leaves behind that closes no connection: they go on, but take no changes any more.
+        for connection in await several_connections(database, name):
+            await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+
+    await demote()
+    await asyncio.gather(*(database.write(note(text)) for text in ("one", "two")))
+    await demote()
+    await database.write(note("update"), reserved=True)
+    await demote()
     await database.check()
-    assert await notes(database) == ["fifth", "first", "fourth", "second", "sixth", "third"]
+    assert await notes(database) == ["one", "two", "update"]
 
 
-async def test_f14_a_database_that_takes_no_changes_is_told_of_and_used_again_when_it_does(
+async def test_a_database_that_takes_no_changes_is_told_of_and_used_again_when_it_does(
     database: PostgresDatabase, name: str
 ) -> None:
     await database.write(note("before"))
@@ -412,19 +447,12 @@ async def test_f14_a_database_that_takes_no_changes_is_told_of_and_used_again_wh
 
 
 @pytest.mark.parametrize("writes", [False, True])
-async def test_f14_when_a_server_is_gone_without_a_word_only_the_first_finds_out(
-    name: str, writes: bool
-) -> None:
+async def test_when_a_server_is_gone_without_a_word_only_the_first_finds_out(name: str, writes: bool) -> None:
     async with cable() as line:
         there = PostgresAddress.parse(postgres.server().tcp_url(name, port=line.port))
         database = PostgresDatabase(there, patience=1.0)
         work = database.write if writes else database.read
-        crew = database.writer if writes else database._reader
-        await database.check()
-        first = asyncio.create_task(work(only("SELECT pg_sleep(0.3)")))
-        await until_it_sleeps(name)
-        await asyncio.gather(first, work(only("SELECT pg_sleep(0.1)")))
-        assert len(crew._spare) == 2
+        await several_connections(database, name)
         line.silent = line.connections
         with pytest.raises(StorageUnavailable, match="not answer in time"):
             await work(only("SELECT 1"))
@@ -441,6 +469,9 @@ class Refusing:
     def is_closed(self) -> bool:
         return self.broken
 
+    def is_in_transaction(self) -> bool:
+        return True
+
     def terminate(self) -> None:
         self.broken = True
 
@@ -449,22 +480,16 @@ class Refusing:
             raise ConnectionResetError
         return "ROLLBACK"
 
-    async def close(self, **_limits: float) -> None:
-        raise asyncpg.InterfaceError("connection is closed")
-
 
 async def test_a_commit_that_became_a_rollback_is_never_taken_for_one() -> None:
-    session = Session(Refusing(), 1.0, writes=True)
-    await session.begin()
     with pytest.raises(asyncpg.InFailedSQLTransactionError):
-        await session.commit()
+        await commit(Refusing(), 1.0)
 
 
-async def test_a_connection_that_cannot_undo_is_given_up_and_closing_it_harms_nobody() -> None:
-    session = Session(Refusing(), 1.0, writes=True)
-    await session.roll_back()
-    assert session.lost
-    await session.close()
+async def test_a_connection_that_cannot_undo_is_given_up(database: PostgresDatabase) -> None:
+    connection = Refusing()
+    assert await database._undo(connection, KeyError("x"), until=asyncio.get_running_loop().time() + 1)
+    assert connection.broken
 
 
 def test_an_error_of_nobody_s_making_is_left_as_it_is() -> None:

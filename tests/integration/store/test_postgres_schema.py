@@ -19,7 +19,7 @@ from infra.store.migrations import NEWEST, SchemaState
 from infra.store.postgres.errors import NOT_MIGRATED, translate, with_cause
 from infra.store.postgres.schema import migrate, schema_state
 from tests import postgres
-from tests.contract.store.samples import BOT, a_question
+from tests.contract.store.samples import BOT, a_question, add
 from tests.integration.store.postgres_cable import cable
 
 ALL = tuple(range(1, NEWEST + 1))
@@ -38,10 +38,11 @@ def address() -> PostgresAddress:
     return PostgresAddress.parse(postgres.fresh_database())
 
 
-async def pretend(address: PostgresAddress, version: int) -> None:
+async def pretend(address: PostgresAddress, version: int, compatible_from: int) -> None:
     """Let another version of Telegate have migrated the database."""
     connection = await asyncpg.connect(address.url.reveal())
-    await connection.execute("INSERT INTO schema_version VALUES ($1, 0)", version)
+    insert = "INSERT INTO schema_version (version, applied_at, compatible_from) VALUES ($1, 0, $2)"
+    await connection.execute(insert, version, compatible_from)
     await connection.close()
 
 
@@ -68,7 +69,7 @@ async def test_a_migration_that_fails_changes_nothing(address: PostgresAddress) 
 
 async def test_a_schema_that_is_too_new_is_neither_served_nor_migrated(address: PostgresAddress) -> None:
     await migrate(address)
-    await pretend(address, NEWEST + 1)
+    await pretend(address, NEWEST + 1, NEWEST + 1)
     with pytest.raises(SchemaTooNew, match="Start the newer version again"):
         await migrate(address)
     with pytest.raises(SchemaTooNew, match=f"knows schemas up to {NEWEST}"):
@@ -76,24 +77,32 @@ async def test_a_schema_that_is_too_new_is_neither_served_nor_migrated(address: 
             pass
 
 
-async def test_f41_a_server_at_work_goes_on_when_a_newer_version_migrates(address: PostgresAddress) -> None:
+async def test_a_newer_schema_that_this_version_can_live_with_is_served(address: PostgresAddress) -> None:
+    await migrate(address)
+    await pretend(address, NEWEST + 1, NEWEST)
+    assert await migrate(address) == ()
+    async with open_postgres(address, BOT) as store:
+        await store.check()
+        await add(store, a_question())
+
+
+async def test_a_server_at_work_goes_on_when_a_newer_version_migrates(address: PostgresAddress) -> None:
     await migrate(address)
     async with open_postgres(address, BOT) as store:
-        await pretend(address, NEWEST + 1)
+        await pretend(address, NEWEST + 1, NEWEST + 1)
         await store.check()
-        await store.add(a_question(), None)
+        await add(store, a_question())
 
 
 async def test_a_database_that_is_not_migrated_is_served_as_soon_as_it_is(address: PostgresAddress) -> None:
     async with open_postgres(address, BOT) as store:
-        for attempt in (store.check(), store.add(a_question(), None), store.find("tsk_1")):
+        for attempt in (store.check(), add(store, a_question()), store.find("tsk_1")):
             with pytest.raises(StorageUnavailable) as caught:
                 await attempt
             assert (caught.value.detail, caught.value.retry_after) == (NOT_MIGRATED, 3)
         await migrate(address)
         await store.check()
-        _, new = await store.add(a_question(), None)
-        assert new
+        assert (await add(store, question := a_question())).id == question.id
         assert len(store.button_keys()) == 1
 
 
@@ -121,7 +130,7 @@ async def test_tables_that_vanish_are_told_of(address: PostgresAddress) -> None:
     await migrate(address)
     async with open_postgres(address, BOT) as store:
         connection = await asyncpg.connect(address.url.reveal())
-        await connection.execute("DROP TABLE tasks, schema_version CASCADE")
+        await connection.execute("DROP TABLE telegate_tasks, schema_version CASCADE")
         await connection.close()
         for attempt in (store.check(), store.find("tsk_1")):
             with pytest.raises(StorageUnavailable, match="Run telegate migrate"):

@@ -17,68 +17,65 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import StorageUnavailable
+from core.model.lookup import ByToken
 from core.model.message import Message
-from core.model.update import ByToken
 from infra.store import AlreadyServed, Store, StoreRefused, open_sqlite
 from infra.store.sqlite.database import SqliteDatabase
 from infra.store.sqlite.file import migrate
 from infra.store.sqlite.lock import FileLock
 from infra.store.sqlite.waiting import WaitingSqliteDatabase
-from tests.contract.store.samples import BOT, a_message, a_question, ask, do, press
+from tests.contract.store.samples import BOT, LEASE, a_message, a_question, add, ask, do, press
 from tests.integration.store.gate import LIMIT, Gate
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITER = Path(__file__).with_name("write_until_killed.py")
 
 
-async def test_f15_a_write_waits_for_a_lock_that_goes_away(path: Path) -> None:
+async def test_a_write_waits_for_a_lock_that_goes_away(path: Path) -> None:
     async with open_sqlite(path, BOT, lock_wait=0, patience=LIMIT) as store:
         other = _locked(path)
-        adding = asyncio.ensure_future(store.add(a_message(), None))
+        adding = asyncio.ensure_future(add(store, a_message()))
         await store.check()
         assert not adding.done()
         other.close()
-        _, new = await adding
-        assert new
+        assert await adding
 
 
-async def test_f15_who_waited_too_long_is_told_and_nothing_is_lost(path: Path, store: Store) -> None:
-    task = a_question()
-    await store.add(task, None)
+async def test_who_waited_too_long_is_told_and_nothing_is_lost(path: Path, store: Store) -> None:
+    task = await add(store, a_question())
     with closing(_locked(path)):
-        receiving = store.receive(1, ByToken(task.token), press)
-        adding = [store.add(a_message(), None) for _ in range(600)]
+        receiving = store.receive(1, ByToken(task.token), press, lease=LEASE)
+        adding = [add(store, a_message()) for _ in range(600)]
         results = await asyncio.gather(receiving, *adding, return_exceptions=True)
         assert {type(result) for result in results} == {StorageUnavailable}
         assert isinstance(results[0], StorageUnavailable)
         assert results[0].retry_after == 3
         # Reads go on all the while.
         assert await store.find(task.id) == task
-    effect = await store.receive(1, ByToken(task.token), press)
-    assert effect is not None
-    assert effect.changes
-    assert await ask(store, "SELECT COUNT(*) FROM tasks") == [(1,)]
+    committed = await store.receive(1, ByToken(task.token), press, lease=LEASE)
+    assert committed is not None
+    assert committed.effect.changes
+    assert await ask(store, "SELECT COUNT(*) FROM telegate_tasks") == [(1,)]
 
 
-async def test_f34_a_full_disk_refuses_writes_and_recovers_without_a_restart(store: Store) -> None:
-    task = a_question()
-    await store.add(task, None)
+async def test_a_full_disk_refuses_writes_and_recovers_without_a_restart(store: Store) -> None:
+    task = await add(store, a_question())
     [(pages,)] = await ask(store, "PRAGMA page_count")
     assert isinstance(pages, int)
     await do(store, f"PRAGMA max_page_count = {pages + 4}")
     big = a_message(content=Message("x" * 32_768))
     with pytest.raises(StorageUnavailable) as refusal:
-        await store.add(big, None)
+        await add(store, big)
     assert refusal.value.retry_after == 3
     assert isinstance(refusal.value.__cause__, sqlite3.OperationalError)
     assert await store.find(task.id) == task
     await store.check()
     await do(store, "PRAGMA max_page_count = 1000000")
-    assert await store.add(big, None) == (big, True)
+    assert await add(store, big) == big
     assert await ask(store, "PRAGMA integrity_check") == [("ok",)]
 
 
-async def test_f34_who_fills_the_disk_undoes_nothing_of_the_others(
+async def test_who_fills_the_disk_undoes_nothing_of_the_others(
     database: SqliteDatabase, store: Store
 ) -> None:
     [(pages,)] = await ask(store, "PRAGMA page_count")
@@ -86,11 +83,11 @@ async def test_f34_who_fills_the_disk_undoes_nothing_of_the_others(
     await do(store, f"PRAGMA max_page_count = {pages + 8}")
     before, big, after = a_message(), a_message(content=Message("x" * 100_000)), a_message()
     async with Gate(database):
-        adding = [asyncio.ensure_future(store.add(task, None)) for task in (before, big, after)]
+        adding = [asyncio.ensure_future(add(store, task)) for task in (before, big, after)]
     results = await asyncio.gather(*adding, return_exceptions=True)
-    assert [results[0], results[2]] == [(before, True), (after, True)]
+    assert [results[0], results[2]] == [before, after]
     assert isinstance(results[1], StorageUnavailable)
-    stored = await ask(store, "SELECT id FROM tasks")
+    stored = await ask(store, "SELECT id FROM telegate_tasks")
     assert {row[0] for row in stored} == {before.id, after.id}
 
 
@@ -103,8 +100,8 @@ async def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_acknowledg
     # The last line may have been cut off.
     acknowledged += rest.split("\n")[:-1]
     async with open_sqlite(path, BOT, lock_wait=5) as store:
-        found = await store.final_among(acknowledged)
-        assert set(found) == set(acknowledged)
+        found = await store.progress(acknowledged)
+        assert {task_id for task_id, progress in found.items() if progress.final} == set(acknowledged)
         assert await ask(store, "PRAGMA integrity_check") == [("ok",)]
         assert await ask(store, "PRAGMA foreign_key_check") == []
 
@@ -122,7 +119,7 @@ async def test_a_server_waits_for_the_one_before_it(path: Path) -> None:
     await (await second).close()
 
 
-async def test_f15_a_file_that_is_up_to_date_is_opened_while_another_process_writes(path: Path) -> None:
+async def test_a_file_that_is_up_to_date_is_opened_while_another_process_writes(path: Path) -> None:
     migrate(path)
     with closing(_locked(path)):
         async with asyncio.timeout(LIMIT), open_sqlite(path, BOT, lock_wait=0) as store:
@@ -145,7 +142,7 @@ def test_a_file_that_must_be_migrated_is_waited_for(path: Path) -> None:
         assert migrating.result(LIMIT)
 
 
-def test_f18_who_is_told_to_end_does_not_wait_for_a_file_that_must_be_migrated(path: Path) -> None:
+def test_who_is_told_to_end_does_not_wait_for_a_file_that_must_be_migrated(path: Path) -> None:
     async def main() -> None:
         opening = asyncio.create_task(SqliteDatabase.open(path, lock_wait=0))
         async with asyncio.timeout(LIMIT):

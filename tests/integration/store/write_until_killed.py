@@ -6,17 +6,17 @@ import asyncio
 import sys
 from pathlib import Path
 
-from core.model.task import Change, TaskState
+from core.model.task import Change
+from core.model.transition import TaskState
 from infra.store import Store, open_sqlite
-from tests.contract.store.samples import BOT, a_question, later
+from tests.contract.store.samples import BOT, a_question, add, change, later
 
 
 async def write(store: Store) -> None:
     while True:
-        task = a_question(TaskState.SENDING)
-        await store.add(task, None)
-        await store.amend(task.id, lambda task: Change.to_state(task.asked(later(1))))
-        await store.amend(task.id, lambda task: Change.to_state(task.expired(later(2))))
+        task = await add(store, a_question(TaskState.SENDING))
+        await change(store, task.id, lambda task: Change.to_state(task.asked(later(1))))
+        await change(store, task.id, lambda task: Change.to_state(task.expired(later(2))))
         print(task.id, flush=True)  # noqa: T201 -- the parent reads it
 
 

@@ -7,7 +7,8 @@ import contextlib
 
 import pytest
 
-from core.ports import FormattedText, Migrated, NotReached, Part, Rejected, Unclear
+from core.model.errors import DeliveryUnknown, Migrated, NotDelivered, Rejected
+from core.model.part import FormattedText, Part
 from infra.telegram.client import TelegramClient
 from tests.integration.telegram.conftest import ClientAt
 from tests.integration.telegram.misbehaving import Behaviour, answer, done, hang, refusal, reset, serve
@@ -36,14 +37,14 @@ async def test_the_outcome_of_a_call_is_counted(
 ) -> None:
     async with serve(behaviour) as server:
         client = await client_at(server.url)
-        with contextlib.suppress(NotReached, Rejected, Migrated, Unclear):
+        with contextlib.suppress(NotDelivered, Rejected, Migrated, DeliveryUnknown):
             await client.send(815, None, HELLO)
     assert calls(client) == {("sendMessage", outcome): 1}
 
 
 async def test_a_call_that_reached_nobody_is_counted(client_at: ClientAt) -> None:
     client = await client_at(f"http://127.0.0.1:{reserved_port()}")
-    with pytest.raises(NotReached):
+    with pytest.raises(NotDelivered):
         await client.send(815, None, HELLO)
     assert calls(client) == {("sendMessage", "not_reached"): 1}
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from core.model.errors import DeliveryUnknown, Migrated, NotDelivered, Rejected
 from core.model.message import Format
+from core.model.part import Button, Entity, FormattedText, Part
 from core.model.question import Style
-from core.ports import Button, Entity, FormattedText, Messenger, Migrated, NotReached, Part, Rejected, Unclear
+from core.ports import Messenger
 from infra.config.secret import Secret
 from infra.sandbox import Sandbox
 from infra.telegram.client import TelegramClient
@@ -178,7 +180,7 @@ async def test_buttons_that_may_not_be_taken_away_are_told(client_at: ClientAt) 
             await (await client_at(server.url)).strip(815, 4)
 
 
-async def test_t3_a_secret_in_telegram_s_words_is_told_to_nobody(
+async def test_a_secret_in_telegram_s_words_is_told_to_nobody(
     client_at: ClientAt, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = "123456:canary-Token_0123456789"
@@ -193,7 +195,7 @@ async def test_t3_a_secret_in_telegram_s_words_is_told_to_nobody(
             assert "canary" not in "".join(map(str, said))
 
 
-async def test_t3_a_secret_in_the_webhook_s_last_error_is_told_to_nobody(client_at: ClientAt) -> None:
+async def test_a_secret_in_the_webhook_s_last_error_is_told_to_nobody(client_at: ClientAt) -> None:
     token = "123456:canary-Token_0123456789"
     info = {
         "url": "",
@@ -254,7 +256,7 @@ async def test_it_is_told_once_that_telegram_answers_again(
         client = await client_at(server.url)
         await client.send(815, None, HELLO)
         for _ in range(2):
-            with pytest.raises(Unclear):
+            with pytest.raises(DeliveryUnknown):
                 await client.send(815, None, HELLO)
         assert "telegram_back" not in [vars(record).get("action") for record in caplog.records]
         with pytest.raises(Rejected):
@@ -297,11 +299,11 @@ async def test_the_operator_s_calls_go_through_python_telegram_bot_on_the_same_t
 @pytest.mark.parametrize(
     ("behaviour", "expected"),
     [
-        (refusal(429, "Too Many Requests: retry after 1", retry_after=1), NotReached),
+        (refusal(429, "Too Many Requests: retry after 1", retry_after=1), NotDelivered),
         (refusal(401, "Unauthorized"), Rejected),
-        (refusal(502, "Bad Gateway"), Unclear),
-        (answer(200, {"ok": True, "result": {"nothing": "useful"}}), Unclear),
-        (answer(200, b"nonsense"), Unclear),
+        (refusal(502, "Bad Gateway"), DeliveryUnknown),
+        (answer(200, {"ok": True, "result": {"nothing": "useful"}}), DeliveryUnknown),
+        (answer(200, b"nonsense"), DeliveryUnknown),
     ],
     ids=["429", "401", "502", "nothing useful", "nonsense"],
 )
@@ -372,13 +374,13 @@ async def test_the_sandbox_s_people_who_cannot_be_reached_are_told_apart_from_ot
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("too_many_requests", NotReached),
-        ("error", Unclear),
-        ("reset", Unclear),
-        ("hang", Unclear),
-        ("drip", Unclear),
-        ("nonsense", Unclear),
-        ("huge", Unclear),
+        ("too_many_requests", NotDelivered),
+        ("error", DeliveryUnknown),
+        ("reset", DeliveryUnknown),
+        ("hang", DeliveryUnknown),
+        ("drip", DeliveryUnknown),
+        ("nonsense", DeliveryUnknown),
+        ("huge", DeliveryUnknown),
     ],
 )
 async def test_each_fault_of_the_sandbox_has_its_class(

@@ -8,12 +8,11 @@ from email.utils import format_datetime
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from infra.observability.clock import SystemClock
-from infra.observability.skew import SkewWatch
+from infra.observability.clock import SkewWatch, SystemClock
 from tests.integration.telegram.conftest import ClientAt
 
 
-async def test_f33_telegram_s_date_shows_that_the_clock_is_ten_minutes_off(client_at: ClientAt) -> None:
+async def test_telegram_s_date_shows_that_the_clock_is_ten_minutes_off(client_at: ClientAt) -> None:
     ahead = timedelta(minutes=10)
 
     async def answer(_request: web.Request) -> web.Response:

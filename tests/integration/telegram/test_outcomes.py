@@ -18,7 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from telegram.error import NetworkError, TimedOut
 from telegram.request import BaseRequest
 
-from core.ports import FormattedText, NotReached, Part, Rejected, Unclear
+from core.model.errors import DeliveryUnknown, NotDelivered, Rejected
+from core.model.part import FormattedText, Part
 from infra.config.secret import Secret
 from infra.telegram.client import TelegramClient
 from infra.telegram.transport import LARGEST_ANSWER, NothingWritten, Transport, Unanswered
@@ -64,7 +65,7 @@ async def test_a_message_that_telegram_took_has_its_id(client_at: ClientAt) -> N
 
 async def test_a_refused_connection_is_not_reached(client_at: ClientAt) -> None:
     client = await client_at(f"http://127.0.0.1:{reserved_port()}")
-    with pytest.raises(NotReached, match="No connection could be made"):
+    with pytest.raises(NotDelivered, match="No connection could be made"):
         await client.send(815, None, HELLO)
 
 
@@ -90,7 +91,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_reached(
     listening = await asyncio.start_server(speak, "127.0.0.1", 0, ssl=context)
     port = listening.sockets[0].getsockname()[1]
     client = await client_at(f"https://127.0.0.1:{port}")
-    with pytest.raises(NotReached, match="certificate is not trusted"):
+    with pytest.raises(NotDelivered, match="certificate is not trusted"):
         await client.send(815, None, HELLO)
     listening.close()
 
@@ -98,7 +99,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_reached(
 async def test_a_server_without_tls_is_not_reached_over_https(client_at: ClientAt) -> None:
     async with serve(done()) as server:
         client = await client_at(server.url.replace("http://", "https://"), 1.0)
-        with pytest.raises(NotReached):
+        with pytest.raises(NotDelivered):
             await client.send(815, None, HELLO)
 
 
@@ -113,7 +114,7 @@ async def test_a_connection_that_is_never_taken_up_is_not_reached(client_at: Cli
             one.settimeout(0)
             one.connect_ex(address)
         client = await client_at(f"http://127.0.0.1:{address[1]}", 0.3)
-        with pytest.raises(NotReached, match="time was over"):
+        with pytest.raises(NotDelivered, match="time was over"):
             await client.send(815, None, HELLO)
         for one in held:
             one.close()
@@ -129,7 +130,7 @@ async def test_a_connection_that_breaks_after_the_request_is_unclear(
 ) -> None:
     async with serve(behaviour) as server:
         client = await client_at(server.url)
-        with pytest.raises(Unclear):
+        with pytest.raises(DeliveryUnknown):
             await client.send(815, None, HELLO)
         assert len(server.requests) == 1
 
@@ -138,7 +139,7 @@ async def test_a_reset_on_a_reused_connection_is_unclear_and_not_repeated(client
     async with serve(done(1), reset) as server:
         client = await client_at(server.url)
         await client.send(815, None, HELLO)
-        with pytest.raises(Unclear):
+        with pytest.raises(DeliveryUnknown):
             await client.send(815, None, HELLO)
         assert (server.connections, len(server.requests)) == (1, 2)
 
@@ -173,7 +174,7 @@ async def test_an_answer_that_does_not_come_in_time_is_unclear_and_its_connectio
 ) -> None:
     async with serve(behaviour, done()) as server:
         client = await client_at(server.url, 1.0)
-        with pytest.raises(Unclear, match="time was over"):
+        with pytest.raises(DeliveryUnknown, match="time was over"):
             await client.send(815, None, HELLO)
         assert await client.send(815, None, HELLO) == 4711
         assert server.connections == 2
@@ -187,7 +188,7 @@ async def test_an_answer_that_does_not_come_in_time_is_unclear_and_its_connectio
 async def test_an_answer_over_a_megabyte_is_not_read(client_at: ClientAt, behaviour: Behaviour) -> None:
     async with serve(behaviour) as server:
         client = await client_at(server.url)
-        with pytest.raises(Unclear, match="larger than 1 MB"):
+        with pytest.raises(DeliveryUnknown, match="larger than 1 MB"):
             await client.send(815, None, HELLO)
 
 
@@ -200,7 +201,7 @@ async def test_a_small_answer_that_unpacks_to_a_large_one_is_not_read(client_at:
 
     async with serve(bomb) as server:
         client = await client_at(server.url)
-        with pytest.raises(Unclear):
+        with pytest.raises(DeliveryUnknown):
             await client.send(815, None, HELLO)
 
 
@@ -223,7 +224,7 @@ async def test_an_answer_that_says_neither_yes_nor_no_is_unclear(
 ) -> None:
     async with serve(behaviour) as server:
         client = await client_at(server.url)
-        with pytest.raises(Unclear):
+        with pytest.raises(DeliveryUnknown):
             await client.send(815, None, HELLO)
         assert len(server.requests) == 1
 
@@ -231,7 +232,7 @@ async def test_an_answer_that_says_neither_yes_nor_no_is_unclear(
 async def test_too_many_requests_is_not_reached_and_names_telegram_s_wait(client_at: ClientAt) -> None:
     async with serve(refusal(429, "Too Many Requests: retry after 35", retry_after=35)) as server:
         client = await client_at(server.url)
-        with pytest.raises(NotReached) as caught:
+        with pytest.raises(NotDelivered) as caught:
             await client.send(815, None, HELLO)
     assert caught.value.retry_after == 35
 
@@ -240,7 +241,7 @@ async def test_too_many_requests_is_not_reached_and_names_telegram_s_wait(client
 async def test_an_id_that_no_message_can_have_is_unclear(client_at: ClientAt, message_id: object) -> None:
     async with serve(answer(200, {"ok": True, "result": {"message_id": message_id}})) as server:
         client = await client_at(server.url)
-        with pytest.raises(Unclear, match="did not name the message"):
+        with pytest.raises(DeliveryUnknown, match="did not name the message"):
             await client.send(815, None, HELLO)
 
 
@@ -265,7 +266,7 @@ async def test_what_telegram_asks_to_wait_is_some_seconds_and_a_day_at_most(
     behaviour = answer(429, {"ok": False, "description": "Too Many", "parameters": {"retry_after": said}})
     async with serve(behaviour) as server:
         client = await client_at(server.url)
-        with pytest.raises(NotReached) as caught:
+        with pytest.raises(NotDelivered) as caught:
             await client.send(815, None, HELLO)
     assert caught.value.retry_after == seconds
 
@@ -323,7 +324,7 @@ async def test_a_client_that_is_closed_says_that_telegram_was_not_asked(client_a
         client = await client_at(server.url)
         await client.send(815, None, HELLO)
         await client.close()
-        with pytest.raises(NotReached, match="stopping"):
+        with pytest.raises(NotDelivered, match="stopping"):
             await client.send(815, None, HELLO)
         assert len(server.requests) == 1
 
@@ -354,7 +355,7 @@ async def test_fifty_calls_at_a_time_share_fifty_connections(client_at: ClientAt
     [reset, reset_in_answer, no_http, hang, endless, answer(200, b"no"), refusal(401, "Unauthorized")],
     ids=["reset", "reset in answer", "no http", "hang", "endless", "nonsense", "401"],
 )
-async def test_t3_the_token_is_in_no_log_line_and_in_no_exception(
+async def test_the_token_is_in_no_log_line_and_in_no_exception(
     client_at: ClientAt, caplog: pytest.LogCaptureFixture, behaviour: Behaviour
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -363,7 +364,7 @@ async def test_t3_the_token_is_in_no_log_line_and_in_no_exception(
         shown = [repr(client)]
         actions: list[Awaitable[object]] = [client.send(815, None, HELLO), client.webhook_info()]
         for action in actions:
-            with pytest.raises((NotReached, Unclear, Rejected)) as caught:
+            with pytest.raises((NotDelivered, DeliveryUnknown, Rejected)) as caught:
                 await action
             shown.extend(_everything_about(caught.value))
     assert "CANARY" not in caplog.text
@@ -397,7 +398,7 @@ async def test_the_transport_is_python_telegram_bot_s_own_interface() -> None:
 
 async def test_an_address_that_is_none_is_not_reached(client_at: ClientAt) -> None:
     client = await client_at("ftp://127.0.0.1")
-    with pytest.raises(NotReached, match="no web address"):
+    with pytest.raises(NotDelivered, match="no web address"):
         await client.send(815, None, HELLO)
 
 
@@ -414,11 +415,11 @@ def test_the_same_holds_on_the_loop_that_serves() -> None:
         client = TelegramClient(Secret(TOKEN), url, total_seconds=1.0)
         try:
             await client.send(815, None, HELLO)
-        except (NotReached, Unclear) as error:
+        except (NotDelivered, DeliveryUnknown) as error:
             return type(error).__name__
         finally:
             await client.close()
         return "sent"
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(main()) == ["sent", "Unclear", "Unclear", "NotReached"]
+        assert runner.run(main()) == ["sent", "DeliveryUnknown", "DeliveryUnknown", "NotDelivered"]

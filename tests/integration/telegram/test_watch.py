@@ -1,4 +1,4 @@
-"""The watch over the webhook, against the sandbox: it tells, it mends when asked to, and it gives up."""
+"""The webhook watch, against the sandbox: it tells, it mends when asked to, and it gives up."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from core.cluster.heartbeat import Attending, Outage
-from core.model.errors import StorageUnavailable
+from core.cluster.heartbeat import Heartbeat
+from core.cluster.leader import Leadership
+from core.cluster.outage import Outages
+from core.jobs.alarm import Alarm
+from core.model.errors import Rejected
+from core.model.part import Button, FormattedText, Part
+from core.model.retry import RetryPolicy
 from core.model.update import Ignored
-from core.ports import Button, FormattedText, GatewayIdentity, Part, Rejected
-from core.services.factory import Drafter
 from infra.config.secret import Secret
 from infra.config.settings import Settings
 from infra.sandbox import Call, Sandbox, Timing
@@ -25,10 +28,9 @@ from infra.telegram.client import TelegramClient
 from infra.telegram.webhook.heal import Healer
 from infra.telegram.webhook.register import Registration, patiently
 from infra.telegram.webhook.state import PATH
-from infra.telegram.webhook.watch import Pace, WebhookWatch
+from infra.telegram.webhook.watch import WebhookWatch
 from tests.fakes.clock import HandClock
-from tests.fakes.presence import MemoryPresence
-from tests.fakes.world import BOT, KEYS
+from tests.fakes.heartbeat import MemoryHeartbeats
 from tests.integration.telegram.conftest import ClientAt
 from tests.integration.telegram.misbehaving import TOKEN, refusal, serve
 
@@ -44,44 +46,44 @@ class Post:
 
     url: str = ""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    noticed: list[Callable[[bytes], object]] = field(default_factory=list)
+    parsers: list[Callable[[bytes], object]] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
         raw = await request.read()
-        for notice in self.noticed:
-            notice(raw)
+        for parse in self.parsers:
+            parse(raw)
         self.arrived.set()
         return web.Response()
 
 
 @dataclass
 class Stage:
-    """A sandbox, a post, and what its watches tell."""
+    """A sandbox, a post, and the row that the processes share which watch it."""
 
     sandbox: Sandbox
     post: Post
     client: TelegramClient
     clock: HandClock
-    store: MemoryPresence
-    outages: list[Outage] = field(default_factory=list)
-    sleeps: asyncio.Queue[float] = field(default_factory=asyncio.Queue)
+    store: MemoryHeartbeats
 
     async def watch(self, *, healing: bool = False, holder: str = "one") -> WebhookWatch:
-        """A process that watches; the first one has the duty."""
-        attending = Attending(
-            self.store, Drafter(GatewayIdentity(BOT, holder, KEYS), self.clock, lambda: "1")
-        )
-        await attending.attend()
-        self.post.noticed.append(attending.noticing(lambda _raw: Ignored(1, "nothing")))
-        healer = Healer(lambda: self.registration.set(self.client)) if healing else None
+        """A process that watches; the first one leads."""
+        leadership = Leadership(holder=holder)
+        outages = Outages(store=self.store, alarm=Alarm(self.clock))
+        heartbeat = Heartbeat(store=self.store, clock=self.clock, leadership=leadership, outages=outages)
+        await heartbeat.beat()
+        self.post.parsers.append(heartbeat.observed(lambda _raw: Ignored(1, "nothing")))
         return WebhookWatch(
-            self.client, self.post.url, attending, disarm=self.disarm, healer=healer, pace=Pace(0.02, 0.01)
+            client=self.client,
+            url=self.post.url,
+            heartbeat=heartbeat,
+            leadership=leadership,
+            outages=outages,
+            clock=self.clock,
+            healer=Healer(lambda: self.registration.set(self.client)) if healing else None,
+            look_every=0.02,
+            look_again=RetryPolicy(first=0.01, longest=0.01),
         )
-
-    async def disarm(self, outage: Outage) -> None:
-        if self.store.down:
-            raise StorageUnavailable("The database cannot be reached.", retry_after=3)
-        self.outages.append(outage)
 
     @property
     def registration(self) -> Registration:
@@ -108,7 +110,7 @@ async def stage(client_at: ClientAt) -> AsyncIterator[Stage]:
         post.url = str(server.make_url(PATH))
         client = await client_at(sandbox.api_url)
         stage = Stage(
-            sandbox, post, client, HandClock(datetime.now(UTC) - timedelta(seconds=5)), MemoryPresence()
+            sandbox, post, client, HandClock(datetime.now(UTC) - timedelta(seconds=5)), MemoryHeartbeats()
         )
         await stage.give_back()
         yield stage
@@ -133,7 +135,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 Lines = Callable[[], list[str]]
 
 
-async def test_t23_f43_a_stolen_webhook_is_told_once_and_so_is_that_it_is_well_again(
+async def test_a_stolen_webhook_is_told_once_and_so_is_that_it_is_well_again(
     stage: Stage, lines: Lines
 ) -> None:
     watch = await stage.watch()
@@ -159,7 +161,7 @@ async def test_t23_f43_a_stolen_webhook_is_told_once_and_so_is_that_it_is_well_a
     assert len(stage.calls()) == 3
 
 
-async def test_f42_a_delivery_that_fails_is_told_in_telegram_s_words_until_one_succeeds(
+async def test_a_delivery_that_fails_is_told_in_telegram_s_words_until_one_succeeds(
     stage: Stage, lines: Lines
 ) -> None:
     watch = await stage.watch()
@@ -175,14 +177,14 @@ async def test_f42_a_delivery_that_fails_is_told_in_telegram_s_words_until_one_s
     assert (watch.webhook, watch.figures.state, watch.figures.pending) == (words, "failing", 1)
     assert lines() == [f"Something is wrong with the webhook. {words}"]
     stage.post.url = address
-    watch._judge.url = address
+    watch._diagnosis.url = address
     await stage.give_back()
     await asyncio.wait_for(stage.post.arrived.wait(), 10)
     await watch.look()
     assert watch.webhook == "ok"
 
 
-async def test_f12_a_press_that_telegram_gave_up_ends_as_an_outage_and_the_error_is_not_told_for_ever(
+async def test_a_tap_that_telegram_gave_up_ends_as_an_outage_and_the_error_is_not_told_for_ever(
     stage: Stage,
 ) -> None:
     stage.post.url = "http://127.0.0.1:9" + PATH
@@ -197,11 +199,13 @@ async def test_f12_a_press_that_telegram_gave_up_ends_as_an_outage_and_the_error
     assert watch.figures.pending == 1
     await _until(lambda: stage.sandbox.updates.pending == 0)
     await watch.look()
-    assert (watch.figures.pending, watch.figures.state, stage.outages) == (0, "failing", [])
+    assert (watch.figures.pending, watch.figures.state, stage.store.reprompted) == (0, "failing", [])
     stage.clock.advance(301)
     await watch.look()
     assert watch.webhook == "ok"
-    assert [round((outage.ended - outage.began).total_seconds()) for outage in stage.outages] == [361]
+    assert [round((outage.ended - outage.began).total_seconds()) for outage in stage.store.reprompted] == [
+        361
+    ]
 
 
 async def test_a_telegram_that_brings_nothing_and_tells_no_error_is_noticed(
@@ -222,7 +226,7 @@ async def test_a_telegram_that_brings_nothing_and_tells_no_error_is_noticed(
     await asyncio.wait_for(stage.post.arrived.wait(), 10)
     await watch.look()
     assert (watch.webhook, lines()[1:]) == ("ok", ["The webhook is well again."])
-    assert len(stage.outages) == 1
+    assert len(stage.store.reprompted) == 1
 
 
 async def test_what_is_wrong_for_a_moment_only_wakes_nobody(stage: Stage, lines: Lines) -> None:
@@ -239,7 +243,9 @@ async def test_what_is_wrong_for_a_moment_only_wakes_nobody(stage: Stage, lines:
     assert (watch.webhook, lines()) == ("ok", [])
 
 
-async def test_an_outage_that_the_database_did_not_take_is_told_again(stage: Stage) -> None:
+async def test_an_outage_that_the_database_did_not_take_is_stored_by_a_later_look(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     watch = await stage.watch()
     await watch.look()
     await stage.steal()
@@ -249,11 +255,13 @@ async def test_an_outage_that_the_database_did_not_take_is_told_again(stage: Sta
     await stage.give_back()
     stage.store.down = True
     await watch.look()
-    assert stage.outages == []
+    await watch.look()
+    assert stage.store.reprompted == []
     stage.store.down = False
     await watch.look()
     await watch.look()
-    assert len(stage.outages) == 1
+    assert len(stage.store.reprompted) == 1
+    assert [record.action for record in caplog.records] == ["disarm_failed", "disarmed"]  # type: ignore[attr-defined]
 
 
 async def test_a_telegram_that_does_not_answer_is_told_and_counted(stage: Stage) -> None:
@@ -269,24 +277,24 @@ async def test_a_telegram_that_does_not_answer_is_told_and_counted(stage: Stage)
 # One process for all
 
 
-async def test_only_the_process_on_duty_asks_and_the_others_know_what_it_found(stage: Stage) -> None:
+async def test_only_the_leader_asks_and_the_others_know_what_it_found(stage: Stage) -> None:
     first, second = await stage.watch(), await stage.watch(holder="two")
-    processes = [first._attending, second._attending]
+    processes = [first.heartbeat, second.heartbeat]
     running = [asyncio.create_task(watch.run(_short_sleep)) for watch in (first, second)]
     await stage.steal()
     await _until(lambda: first.webhook == STOLEN)
-    for attending in processes:
-        await attending.attend()
+    for heartbeat in processes:
+        await heartbeat.beat()
     assert (second.webhook, second.figures.looks) == (STOLEN, 0)
     running[0].cancel()
     await processes[0].leave()
-    signs = asyncio.create_task(processes[1].run())
+    beating = asyncio.create_task(processes[1].run())
     await _until(lambda: second.figures.looks > 0)
     await stage.give_back()
     await _until(lambda: second.webhook == "ok")
-    for task in (*running, signs):
+    for task in (*running, beating):
         task.cancel()
-    await asyncio.gather(*running, signs, return_exceptions=True)
+    await asyncio.gather(*running, beating, return_exceptions=True)
 
 
 async def test_it_looks_more_often_while_something_is_wrong(stage: Stage) -> None:

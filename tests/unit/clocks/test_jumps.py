@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
 
-from core.jobs.deadlines import LONGEST_NAP
-from core.jobs.sweep import Sweep
-from core.model.task import TaskState
-from core.services.factory import LEASE
+from core.jobs.kinds.purge import purge_job
+from core.jobs.runner import LEASE
+from core.jobs.scheduler import LONGEST_SLEEP
+from core.model.transition import TaskState
 from infra.observability.clock import SystemClock
 from tests.fakes.clock import HandClock
 from tests.fakes.machine import HOUR, TEN_MINUTES, Machine
 from tests.fakes.messenger import Hang, later
-from tests.fakes.world import Gateway, World, nothing_to_rearm, turns
+from tests.fakes.world import Gateway, World, turns
 
 either_way = pytest.mark.parametrize("jump", [TEN_MINUTES, -TEN_MINUTES], ids=["ahead", "back"])
 
@@ -46,15 +45,8 @@ def world(machine: Machine) -> World:
     return World(clock=MachineClock(machine))
 
 
-@pytest.fixture
-async def gateway(world: World) -> AsyncIterator[Gateway]:
-    gateway = world.start()
-    yield gateway
-    await gateway.sender.stop(0)
-
-
 @either_way
-async def test_f33_a_question_expires_when_its_time_is_over_and_not_when_the_clock_says_so(
+async def test_a_question_expires_when_its_time_is_over_and_not_when_the_clock_says_so(
     machine: Machine, gateway: Gateway, jump: float
 ) -> None:
     task = await gateway.ask(expires_in=60)
@@ -67,7 +59,7 @@ async def test_f33_a_question_expires_when_its_time_is_over_and_not_when_the_clo
 
 
 @either_way
-async def test_f33_a_lease_protects_as_long_as_it_should_and_no_longer(
+async def test_a_lease_protects_as_long_as_it_should_and_no_longer(
     machine: Machine, world: World, gateway: Gateway, jump: float
 ) -> None:
     world.messenger.script(Hang())
@@ -83,7 +75,7 @@ async def test_f33_a_lease_protects_as_long_as_it_should_and_no_longer(
 
 
 @either_way
-async def test_f33_a_pause_is_kept_and_ends(
+async def test_a_pause_is_kept_and_ends(
     machine: Machine, world: World, gateway: Gateway, jump: float
 ) -> None:
     world.messenger.script(later(40))
@@ -96,18 +88,20 @@ async def test_f33_a_pause_is_kept_and_ends(
     assert gateway.row(task).state is TaskState.SENT
 
 
-async def test_f33_nothing_is_forgotten_because_somebody_has_set_the_clock(
+async def test_nothing_is_purged_because_somebody_has_set_the_clock(
     machine: Machine, world: World, gateway: Gateway
 ) -> None:
     await gateway.tell()
     await gateway.settled()
     machine.set_by(timedelta(days=40).total_seconds())
-    assert await Sweep(gateway.timekeeper, timedelta(days=30), nothing_to_rearm).run() == 0
+    await world.store.put([purge_job(world.clock.now())])
+    await gateway.pass_time(1)
+    assert world.store.calls["purge"] == 1
     assert len(world.store.tasks) == 1
 
 
 @either_way
-async def test_f33_what_people_read_comes_from_the_same_clock(
+async def test_what_people_read_comes_from_the_same_clock(
     machine: Machine, gateway: Gateway, jump: float
 ) -> None:
     before = await gateway.tell()
@@ -117,19 +111,20 @@ async def test_f33_what_people_read_comes_from_the_same_clock(
     assert after.created_at - before.created_at == timedelta(seconds=1)
 
 
-async def test_after_an_hour_of_sleep_what_came_due_is_done_within_one_nap(
+async def test_after_an_hour_of_sleep_the_scheduler_runs_what_came_due_when_it_wakes(
     machine: Machine, world: World, gateway: Gateway
 ) -> None:
-    async with gateway.keeping_deadlines():
+    longest_sleep = LONGEST_SLEEP.total_seconds()
+    async with gateway.scheduling():
         world.messenger.script(later(40))
         waiting = await gateway.tell(chat=815)
         asked = await gateway.ask(chat=816, expires_in=1800)
         await gateway.settled()
-        await asyncio.sleep(2 * LONGEST_NAP)
+        await asyncio.sleep(2 * longest_sleep)
         assert gateway.row(asked).state is TaskState.ASKED
         # The loop's own timers stand still while the machine sleeps: they know nothing of this hour.
         machine.pass_time(HOUR - 1)
-        await asyncio.sleep(LONGEST_NAP + 0.1)
+        await asyncio.sleep(longest_sleep + 0.1)
         await gateway.settled()
         assert gateway.row(asked).state is TaskState.EXPIRED
     assert gateway.row(waiting).state is TaskState.SENT
@@ -143,8 +138,8 @@ async def test_after_an_hour_of_sleep_a_send_that_was_under_way_is_still_this_pr
     task = await gateway.tell()
     await hang.arrived.wait()
     machine.pass_time(HOUR - 1)
-    # Its lease has run out, and it takes it over from itself: nothing is sent again, nothing given up.
-    await gateway.timekeeper.sweep()
+    # Its lease has run out, and it claims it from itself: nothing is sent again, nothing given up.
+    await gateway.scheduler.claim_due()
     hang.release()
     await gateway.settled()
     assert gateway.row(task).state is TaskState.SENT

@@ -1,4 +1,4 @@
-"""Clocks that disagree are told of: once in the log for each change, and in `/readyz` while it lasts."""
+"""Clocks that disagree are logged once for each change, and told by `/readyz` while that lasts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from infra.observability.skew import LOOK_EVERY, SkewWatch
+from infra.observability.clock import CHECK_EVERY, SkewWatch
 from tests.fakes.machine import TEN_MINUTES, Machine
 
 
@@ -141,7 +141,7 @@ async def test_it_looks_at_the_start_and_every_minute() -> None:
     await asyncio.sleep(0)
     assert "600 s" in watch.clock
     machine.set_by(-TEN_MINUTES)
-    await asyncio.sleep(LOOK_EVERY + 1)
+    await asyncio.sleep(CHECK_EVERY + 1)
     assert watch.clock == "ok"
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -23,13 +23,13 @@ def _of(*scopes: Scope) -> Samples:
 
 
 PROCESSES = {"one": _of(Scope.PROCESS), "two": _of(Scope.PROCESS)}
-SHARED = _of(Scope.DUTY, Scope.ONE)
+SHARED = _of(Scope.LEADER, Scope.DATABASE)
 
 
-def test_every_metric_is_told_with_its_type_and_meaning_in_prometheus_own_format() -> None:
-    told = expose(PROCESSES, SHARED, "*/*")
-    assert told.content_type == "text/plain; version=0.0.4; charset=utf-8"
-    text = told.body.decode()
+def test_every_metric_has_its_type_and_meaning_in_prometheus_own_format() -> None:
+    exposition = expose(PROCESSES, SHARED, "*/*")
+    assert exposition.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    text = exposition.body.decode()
     for family in FAMILIES.values():
         assert f"# TYPE {family.name} {family.kind}\n" in text
         assert f"# HELP {family.name} {family.meaning}\n" in text
@@ -51,14 +51,14 @@ def test_a_histogram_s_buckets_hold_what_is_below_them() -> None:
     assert values["sum", None] == 9.5
 
 
-def test_open_metrics_is_told_to_whoever_reads_it() -> None:
-    told = expose(PROCESSES, SHARED, "text/plain;q=0.5, application/openmetrics-text; version=\x00;q=1")
-    assert told.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    text = told.body.decode()
+def test_whoever_reads_open_metrics_gets_it() -> None:
+    exposition = expose(PROCESSES, SHARED, "text/plain;q=0.5, application/openmetrics-text; version=\x00;q=1")
+    assert exposition.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    text = exposition.body.decode()
     assert text.endswith("# EOF\n")
     assert len(list(openmetrics.text_string_to_metric_families(text))) == len(FAMILIES)  # type: ignore[no-untyped-call]  # it brings no types
 
 
-def test_what_nobody_tells_is_not_there() -> None:
+def test_a_metric_without_samples_is_not_there() -> None:
     assert expose({}, {}, "").body == b""
     assert b"telegate_waiters" not in expose({"one": {}}, SHARED, "").body

@@ -1,4 +1,4 @@
-"""Figures of several processes: kept, told by whichever is asked, and never told lower than before."""
+"""Metrics of several processes: saved, exposed by whichever is asked, and never lower than before."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.model.errors import StorageUnavailable, TelegateError
-from infra.observability.metrics.descriptions import written
 from infra.observability.metrics.families import Samples
-from infra.observability.metrics.sharing import ALONE, Metrics, process_name
+from infra.observability.metrics.serialization import serialize
+from infra.observability.metrics.sharing import UNSAVED, SharedMetrics, process_name
 from infra.store.errors import StorageBusy
 from infra.store.sql.metrics import Kept, Open
 
@@ -21,13 +21,14 @@ AWAY = StorageUnavailable("The database cannot be reached.", retry_after=3)
 
 
 @dataclass
-class MemoryFigures:
-    """The port `FigureStore` in memory.
+class MemoryMetrics:
+    """The port `MetricsStore` in memory.
 
     Attributes:
         trouble: what every call raises.
         holding: what a call waits for before it does anything.
-        kept_once: set when something was kept, or could not be.
+        unreadable: whether what was saved cannot be read.
+        tried: set when something was saved, or could not be.
     """
 
     rows: dict[str, tuple[int, Kept]] = field(default_factory=dict)
@@ -66,21 +67,21 @@ class Process:
     """One process, whose counter moves each time that it is looked at."""
 
     name: str
-    store: MemoryFigures
+    store: MemoryMetrics
     shared: bool = True
     counted: int = 0
-    duty: dict[str, list[tuple[tuple[str, ...], float]]] = field(default_factory=dict)
+    as_leader: dict[str, list[tuple[tuple[str, ...], float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.collect, self.store, self.name, self.shared)
+        self.metrics = SharedMetrics(self.collect, self.store, self.name, self.shared)
 
     def collect(self) -> Samples:
         self.counted += 1
-        return {"telegate_hints_dropped_total": [((), self.counted)], **self.duty}
+        return {"telegate_hints_dropped_total": [((), self.counted)], **self.as_leader}
 
-    async def told(self) -> dict[tuple[str, str], float]:
+    async def exposed(self) -> dict[tuple[str, str], float]:
         """Each value by its metric's name and its `process`."""
-        body = (await self.metrics.tell("")).body.decode()
+        body = (await self.metrics.expose("")).body.decode()
         return {
             (sample.name, sample.labels.get("process", "")): sample.value
             for family in text_string_to_metric_families(body)
@@ -90,126 +91,127 @@ class Process:
 
 
 @pytest.fixture
-def store() -> MemoryFigures:
-    return MemoryFigures()
+def store() -> MemoryMetrics:
+    return MemoryMetrics()
 
 
-async def test_whichever_process_is_asked_tells_the_figures_of_all(store: MemoryFigures) -> None:
+async def test_whichever_process_is_asked_exposes_the_metrics_of_all(store: MemoryMetrics) -> None:
     one, other = Process("one", store), Process("other", store, counted=100)
-    await other.told()
-    told = await one.told()
-    assert told["telegate_hints_dropped_total", "one"] == 1
-    assert told["telegate_hints_dropped_total", "other"] == 101
-    assert told["telegate_processes", ""] == 2
-    assert told["telegate_database_up", ""] == 1
-    assert told["telegate_oldest_queued_seconds", ""] == 12.5
+    await other.exposed()
+    exposed = await one.exposed()
+    assert exposed["telegate_hints_dropped_total", "one"] == 1
+    assert exposed["telegate_hints_dropped_total", "other"] == 101
+    assert exposed["telegate_processes", ""] == 2
+    assert exposed["telegate_database_up", ""] == 1
+    assert exposed["telegate_oldest_queued_seconds", ""] == 12.5
 
 
-async def test_a_counter_is_told_as_it_was_kept_so_that_it_never_goes_back(store: MemoryFigures) -> None:
+async def test_a_counter_is_exposed_as_it_was_saved_so_that_it_never_goes_back(store: MemoryMetrics) -> None:
     processes = [Process("one", store), Process("other", store)]
     highest: dict[tuple[str, str], float] = {}
     for number in range(20):
         asked = processes[(number // 3) % 2]
-        for series, value in (await asked.told()).items():
+        for series, value in (await asked.exposed()).items():
             if series[0].endswith("_total"):
                 assert value >= highest.get(series, 0)
                 highest[series] = value
-        # What was counted since then is not told before it is kept.
+        # What was counted since then is not exposed before it is saved.
         processes[number % 2].collect()
 
 
-async def test_what_is_kept_last_is_the_newest_however_slow_the_database(store: MemoryFigures) -> None:
+async def test_what_is_saved_last_is_the_newest_however_slow_the_database(store: MemoryMetrics) -> None:
     one, gate = Process("one", store), asyncio.Event()
     store.holding = gate.wait
-    asking = [asyncio.create_task(one.told()) for _ in range(5)]
+    asking = [asyncio.create_task(one.exposed()) for _ in range(5)]
     await store.tried.wait()
     assert one.counted == 1
     gate.set()
-    values = [told["telegate_hints_dropped_total", "one"] for told in await asyncio.gather(*asking)]
+    values = [exposed["telegate_hints_dropped_total", "one"] for exposed in await asyncio.gather(*asking)]
     assert values[-1] == 5
     assert store.rows["one"][0] == 5
 
 
 @pytest.mark.parametrize("trouble", [AWAY, StorageBusy("Too much waits.", retry_after=1)])
-async def test_without_the_database_it_tells_its_own_under_another_name(
-    store: MemoryFigures, trouble: TelegateError
+async def test_without_the_database_it_exposes_its_own_under_another_name(
+    store: MemoryMetrics, trouble: TelegateError
 ) -> None:
     one, other = Process("one", store), Process("other", store)
-    await other.told()
+    await other.exposed()
     store.trouble = trouble
-    told = await one.told()
-    assert told["telegate_database_up", ""] == 0
-    assert told["telegate_hints_dropped_total", f"one{ALONE}"] >= 1
-    assert {process for _, process in told} == {"", f"one{ALONE}"}
-    assert ("telegate_oldest_queued_seconds", "") not in told
+    exposed = await one.exposed()
+    assert exposed["telegate_database_up", ""] == 0
+    assert exposed["telegate_hints_dropped_total", f"one{UNSAVED}"] >= 1
+    assert {process for _, process in exposed} == {"", f"one{UNSAVED}"}
+    assert ("telegate_oldest_queued_seconds", "") not in exposed
     store.trouble = None
-    assert {process for _, process in await one.told()} == {"", "one", "other"}
+    assert {process for _, process in await one.exposed()} == {"", "one", "other"}
 
 
-async def test_what_was_kept_but_cannot_be_read_is_told_under_another_name(store: MemoryFigures) -> None:
+async def test_what_was_saved_but_cannot_be_read_is_exposed_under_another_name(store: MemoryMetrics) -> None:
     one = Process("one", store)
     store.unreadable = True
-    assert {process for _, process in await one.told()} == {"", f"one{ALONE}"}
+    assert {process for _, process in await one.exposed()} == {"", f"one{UNSAVED}"}
 
 
-async def test_one_process_on_its_own_keeps_nothing(store: MemoryFigures) -> None:
+async def test_one_process_on_its_own_saves_nothing(store: MemoryMetrics) -> None:
     one = Process("one", store, shared=False)
     await one.metrics.run()
-    await one.metrics.leave()
-    assert (await one.told())["telegate_hints_dropped_total", "one"] == 1
+    await one.metrics.flush()
+    assert (await one.exposed())["telegate_hints_dropped_total", "one"] == 1
     assert not store.tries
     store.trouble = AWAY
-    told = await one.told()
-    assert told["telegate_hints_dropped_total", "one"] == 2
-    assert told["telegate_database_up", ""] == 0
+    exposed = await one.exposed()
+    assert exposed["telegate_hints_dropped_total", "one"] == 2
+    assert exposed["telegate_database_up", ""] == 0
 
 
-async def test_what_one_tells_for_all_is_told_once_and_the_newest_counts(store: MemoryFigures) -> None:
+async def test_what_the_leader_knows_is_exposed_once_and_the_newest_counts(store: MemoryMetrics) -> None:
     before, now = Process("before", store), Process("now", store)
-    before.duty = {"telegate_webhook_ok": [((), 1)], "telegate_webhook_pending_updates": [((), 5)]}
-    await before.told()
-    now.duty = {"telegate_webhook_ok": [((), 0)]}
-    told = await now.told()
-    assert told["telegate_webhook_ok", ""] == 0
-    assert told["telegate_webhook_pending_updates", ""] == 5
+    before.as_leader = {"telegate_webhook_ok": [((), 1)], "telegate_webhook_pending_updates": [((), 5)]}
+    await before.exposed()
+    now.as_leader = {"telegate_webhook_ok": [((), 0)]}
+    exposed = await now.exposed()
+    assert exposed["telegate_webhook_ok", ""] == 0
+    assert exposed["telegate_webhook_pending_updates", ""] == 5
 
 
-async def test_a_process_keeps_its_figures_again_and_again_and_says_once_that_it_cannot(
-    store: MemoryFigures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_process_that_cannot_save_its_metrics_says_so_once_and_goes_on_trying(
+    store: MemoryMetrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("infra.observability.metrics.sharing.KEEP_EVERY", 0.001)
+    monkeypatch.setattr("infra.observability.metrics.sharing.SAVE_EVERY", 0.001)
     one = Process("one", store)
     store.trouble = AWAY
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         running = asyncio.create_task(one.metrics.run())
         async with asyncio.timeout(10):
             while store.tries < 3:
                 store.tried.clear()
                 await store.tried.wait()
             store.trouble = None
-            while not store.rows:
+            while len(caplog.records) < 2:
                 store.tried.clear()
                 await store.tried.wait()
                 await asyncio.sleep(0)
     running.cancel()
-    assert [record.__dict__["action"] for record in caplog.records] == ["figures_unkept"]
+    assert "one" in store.rows
+    assert [record.__dict__["action"] for record in caplog.records] == ["figures_unkept", "figures_kept"]
 
 
-async def test_the_last_word_does_not_keep_a_process_from_ending(
-    store: MemoryFigures, monkeypatch: pytest.MonkeyPatch
+async def test_the_last_save_does_not_keep_a_process_from_ending(
+    store: MemoryMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Process("one", store)
-    await one.metrics.leave()
+    await one.metrics.flush()
     assert "one" in store.rows
     store.trouble = AWAY
-    await one.metrics.leave()
+    await one.metrics.flush()
     store.trouble, store.holding = None, asyncio.Event().wait
-    monkeypatch.setattr("infra.observability.metrics.sharing.LAST_WORD", 0.01)
-    await one.metrics.leave()
+    monkeypatch.setattr("infra.observability.metrics.sharing.FLUSH_TIMEOUT", 0.01)
+    await one.metrics.flush()
     assert store.tries == 3
 
 
-async def test_figures_of_a_newer_version_are_taken_as_far_as_they_are_known(store: MemoryFigures) -> None:
+async def test_metrics_of_a_newer_version_are_taken_as_far_as_they_are_known(store: MemoryMetrics) -> None:
     newer: Samples = {
         "telegate_hints_dropped_total": [((), 3)],
         "telegate_unheard_of_total": [((), 1)],
@@ -217,9 +219,9 @@ async def test_figures_of_a_newer_version_are_taken_as_far_as_they_are_known(sto
         "telegate_update_seconds": [((), (1.0, 2, 3))],
         "telegate_policy_refused": [((), (1.0, 2.0))],
     }
-    await store.keep_figures("newer", 1, written(newer))
-    told = await Process("one", store).told()
-    assert {name for name, process in told if process == "newer"} == {"telegate_hints_dropped_total"}
+    await store.keep_figures("newer", 1, serialize(newer))
+    exposed = await Process("one", store).exposed()
+    assert {name for name, process in exposed if process == "newer"} == {"telegate_hints_dropped_total"}
 
 
 def test_a_process_has_a_name_that_nobody_else_has() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.model.errors import Invalid
 from core.model.message import Format
-from core.ports import FormattedText
+from core.model.part import FormattedText
 from infra.sandbox.answers import MethodFailed
 from infra.sandbox.markup import parse
 from infra.telegram.formatting.formatter import TelegramFormatter

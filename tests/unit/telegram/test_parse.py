@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.model.question import Person
+from core.model.person import Person
 from core.model.update import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable
 from infra.telegram.updates import parse_update
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core.model.part import Button, Entity, FormattedText, Part
 from core.model.question import Style
-from core.ports import Button, Entity, FormattedText, Part
 from infra.telegram.payloads import message_parameters
 
 

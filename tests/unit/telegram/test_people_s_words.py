@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.model.answer import Answer
+from core.model.chat import Chat
 from core.model.errors import Invalid
-from core.model.message import Chat, Format, Message
-from core.model.question import Answer, Person, Question, Respondents, TextInput
-from core.model.task import Task, TaskState
+from core.model.message import Format, Message
+from core.model.part import Part
+from core.model.person import Person
+from core.model.question import Question, Respondents, TextInput
+from core.model.task import Task
+from core.model.transition import TaskState
 from core.policy.policy import CommandRule
-from core.ports import Part
 from core.presentation import phrases
 from core.presentation.render import closing_part, parts_of, rearmed_part
 from infra.telegram.formatting.formatter import TelegramFormatter
@@ -23,7 +27,7 @@ from tests.fakes.clock import START
 from tests.fakes.world import ADA, KEYS, YES_NO, World
 
 FORMATTER = TelegramFormatter()
-DRAFTER = World().start().sender.drafter
+FACTORY = World().start().factory
 FORMATTED = {
     Format.PLAIN: "Deploy <b>1234</b> to *production*?",
     Format.HTML: "Deploy <b>1234</b> to <a href='https://ci.example/1'>production</a> 🎉?",
@@ -69,7 +73,7 @@ def asked(markup: Format, written: TextInput | None = None) -> Task:
     content = Question(
         Message(FORMATTED[markup], markup), Respondents(people=frozenset({ADA.id})), YES_NO, written
     )
-    return DRAFTER.draft(content, service="ci", chat=Chat(ADA.id), expires_in=60)
+    return FACTORY.task(content, service="ci", chat=Chat(ADA.id), expires_in=60)
 
 
 def decided(task: Task, answer: Answer) -> Task:
@@ -84,7 +88,7 @@ def sent(part: Part) -> list[Parameters]:
 
 @pytest.mark.parametrize("markup", Format)
 @given(name=WORDS, text=WORDS)
-def test_t18_who_answers_adds_no_formatting_to_the_outcome(markup: Format, name: str, text: str) -> None:
+def test_who_answers_adds_no_formatting_to_the_outcome(markup: Format, name: str, text: str) -> None:
     task = asked(markup, TextInput())
     itself = closing_part(decided(task, Answer(START, ADA, text="yes", value="yes")), FORMATTER)
     by = Person(ADA.id, name)
@@ -100,16 +104,16 @@ def test_t18_who_answers_adds_no_formatting_to_the_outcome(markup: Format, name:
 
 
 @given(name=WORDS)
-def test_t18_a_name_in_a_reply_is_a_name(name: str) -> None:
+def test_a_name_in_a_reply_is_a_name(name: str) -> None:
     rules = (CommandRule("deploy", "ci", "Deploys", "<environment>"),)
     for words in (phrases.welcome(name), phrases.help_text(rules), phrases.who_you_are(ADA.id, -1)):
-        for part in parts_of(DRAFTER.reply(words, Chat(ADA.id), 1), FORMATTER, KEYS[-1]):
+        for part in parts_of(FACTORY.reply(words, Chat(ADA.id), 1), FORMATTER, KEYS[-1]):
             assert part.body.entities == ()
             assert all("parse_mode" not in call and "entities" not in call for call in sent(part))
 
 
 @given(text=WORDS)
-def test_t18_a_plain_text_of_a_service_is_what_it_says(text: str) -> None:
+def test_a_plain_text_of_a_service_is_what_it_says(text: str) -> None:
     try:
         parts = FORMATTER.format(text, Format.PLAIN)
     except Invalid:
@@ -120,7 +124,7 @@ def test_t18_a_plain_text_of_a_service_is_what_it_says(text: str) -> None:
 
 
 @given(placeholder=WORDS)
-def test_t18_a_placeholder_is_a_placeholder_also_when_a_question_asks_again(placeholder: str) -> None:
+def test_a_placeholder_is_a_placeholder_also_when_a_question_asks_again(placeholder: str) -> None:
     for markup in Format:
         written = asked(markup, TextInput(placeholder))
         plain = parts_of(asked(markup), FORMATTER, KEYS[-1])[-1].body.entities

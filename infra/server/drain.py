@@ -1,0 +1,21 @@
+"""Draining: how a process that is told to stop lets go of what waits in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from core.cluster.heartbeat import Heartbeat
+from core.jobs.runner import Runner
+from core.waiting.room import WaitingRoom
+
+STOP_GRACE: Final = 1.5
+"""Seconds that calls to Telegram get to end when the process is told to stop."""
+
+
+async def drain(room: WaitingRoom, runner: Runner, heartbeat: Heartbeat, _app: web.Application) -> None:
+    """Begin no more jobs, and let every waiting request answer now: with its answer, or with 202."""
+    runner.background.stopping = True
+    heartbeat.is_serving = False
+    room.close()
