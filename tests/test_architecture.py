@@ -268,6 +268,6 @@ def test_the_drawn_state_graph_is_the_one_of_the_code() -> None:
 
 def test_the_drawn_beginning_and_ends_are_those_of_the_code() -> None:
     assert {source for source, target in drawn() if target == "[*]"} == {str(state) for state in FINAL_STATES}
-    first = World().start().factory.reply("Hello", Chat(815), 1)
+    first = World().start().factory.reply(Chat(815), 1)("Hello")
     beginnings = {str(first.state), str(first.waiting().state)}
     assert {target for source, target in drawn() if source == "[*]"} == beginnings == {"sending", "queued"}

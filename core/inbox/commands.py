@@ -5,10 +5,10 @@ from __future__ import annotations
 from core.inbox.decisions import say
 from core.model.effect import Effect
 from core.model.errors import TelegramUnavailable
-from core.model.task import Task
 from core.model.update import CommandReceived
 from core.policy.policy import FOR_EVERY_PERSON, Policy
 from core.presentation import phrases
+from core.services.factory import Reply
 
 
 def is_for_this_bot(command: CommandReceived, policy: Policy, username: str | None) -> bool:
@@ -41,15 +41,15 @@ def is_refused(command: CommandReceived, policy: Policy) -> bool:
     )
 
 
-def decide_command(command: CommandReceived, policy: Policy, draft: Task) -> Effect:
+def decide_command(command: CommandReceived, policy: Policy, reply: Reply) -> Effect:
     """The gateway replies to every command.
 
     Args:
         command: the update.
         policy: says who may run what.
-        draft: the reply to the person, without words yet.
+        reply: makes the reply to the person.
     """
-    return say(draft, _words(command, policy))
+    return say(reply, _words(command, policy))
 
 
 def _words(command: CommandReceived, policy: Policy) -> str:

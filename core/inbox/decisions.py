@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from core.jobs.kinds.finalize import decided
@@ -11,7 +11,6 @@ from core.model.answer import Answer
 from core.model.chat import ChatId
 from core.model.effect import Effect
 from core.model.identity import GatewayIdentity
-from core.model.message import Message
 from core.model.part import Part
 from core.model.person import Person
 from core.model.task import Change, Task
@@ -19,7 +18,7 @@ from core.model.transition import TaskState
 from core.policy.policy import Policy
 from core.ports import Formatter
 from core.presentation.render import fingerprint, parts_of
-from core.services.factory import jobs_of
+from core.services.factory import Reply, jobs_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +53,12 @@ class Context:
         return decided(Change.to_state(after, person=by.id, update=update_id, shown=proven), self.now)
 
 
-def say(draft: Task, words: str) -> Effect:
+def say(reply: Reply, words: str) -> Effect:
     """Say this to the person.
 
     Args:
-        draft: a message without words, as `TaskFactory.reply` makes it.
+        reply: makes the task.
         words: what it says.
     """
-    if not isinstance(draft.content, Message):
-        raise TypeError(f"Task {draft.id} is a {draft.kind}, not a message.")
-    task = replace(draft, content=replace(draft.content, text=words))
+    task = reply(words)
     return Effect(tasks=(task,), jobs=jobs_of(task))

@@ -22,13 +22,12 @@ from core.model.chat import Chat
 from core.model.effect import Notice, UpdateDecision
 from core.model.identity import GatewayIdentity
 from core.model.lookup import ByMessage, ByToken, Lookup, OpenQuestions
-from core.model.task import Task
 from core.model.transition import Step
 from core.model.update import ButtonPressed, CommandReceived, Ignored, TextReceived, Unreadable, Update
 from core.policy.policy import Policy
 from core.ports import Clock, Formatter, InboxStore
 from core.presentation.buttons import ButtonData
-from core.services.factory import TaskFactory
+from core.services.factory import Reply, TaskFactory
 
 log = logging.getLogger("telegate.inbox")
 
@@ -131,16 +130,16 @@ class Inbox:
             lookup, decide = OpenQuestions(text.chat), decide_words
         else:
             return "ignored"
-        context, draft = self._context(), self._draft(text)
-        return await self._receive(text.update_id, lookup, lambda tasks: decide(text, tasks, context, draft))
+        context, reply = self._context(), self._reply(text)
+        return await self._receive(text.update_id, lookup, lambda tasks: decide(text, tasks, context, reply))
 
     async def _take_command(self, command: CommandReceived) -> str:
         policy = self.policy()
         if not is_for_this_bot(command, policy, self.username()):
             return "ignored"
-        draft = self._draft(command)
+        reply = self._reply(command)
         effect = await self._receive(
-            command.update_id, None, lambda _tasks: decide_command(command, policy, draft)
+            command.update_id, None, lambda _tasks: decide_command(command, policy, reply)
         )
         if effect == "taken" and is_refused(command, policy):
             log.warning(
@@ -158,9 +157,8 @@ class Inbox:
             is_same_chat=self.chats.is_same,
         )
 
-    def _draft(self, message: TextReceived | CommandReceived) -> Task:
-        """A reply without words: its id and its times are made before the transaction, its words in it."""
-        return self.factory.reply("", Chat(message.chat, topic=message.topic), message.message_id)
+    def _reply(self, message: TextReceived | CommandReceived) -> Reply:
+        return self.factory.reply(Chat(message.chat, topic=message.topic), message.message_id)
 
     async def _receive(self, update_id: int, lookup: Lookup | None, decide: UpdateDecision) -> str:
         committed = await self.store.receive(update_id, lookup, decide, lease=self.runner.lease())

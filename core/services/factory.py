@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 
 from core.jobs.kinds.expire import expire_job
 from core.jobs.kinds.operation import operation_job
@@ -23,6 +23,9 @@ from core.presentation.buttons import TOKEN_BYTES
 
 REPLY_LIFETIME: Final = timedelta(hours=1)
 """How long the gateway's own reply to a person is worth sending."""
+
+Reply: TypeAlias = Callable[[str], Task]
+"""Makes the task that says these words to a person; pure."""
 
 _KINDS: Final[Mapping[type, TaskKind]] = {
     Message: TaskKind.MESSAGE,
@@ -54,6 +57,8 @@ class TaskFactory:
         metadata: Mapping[str, str] | None = None,
         jti: str | None = None,
         of: str | None = None,
+        task_id: str | None = None,
+        at: datetime | None = None,
     ) -> Task:
         """A new task.
 
@@ -65,10 +70,12 @@ class TaskFactory:
             metadata: what the service wants to find in the task again.
             jti: the id of the service's token.
             of: for an edit or a deletion, the id of the message's task.
+            task_id: its id, when that was made before.
+            at: the time, when that was read before.
         """
-        now = self.clock.now()
+        now = at or self.clock.now()
         return Task(
-            id=f"tsk_{self.new_id()}",
+            id=task_id or f"tsk_{self.new_id()}",
             bot=self.identity.bot,
             kind=_KINDS[type(content)],
             state=TaskState.SENDING,
@@ -84,14 +91,25 @@ class TaskFactory:
             metadata=metadata or {},
         )
 
-    def reply(self, text: str, chat: Chat, reply_to: int) -> Task:
-        """What the gateway itself says to a person, as a task: it keeps its place, and is never said twice.
+    def reply(self, chat: Chat, reply_to: int) -> Reply:
+        """What the gateway itself is going to say to a person, as a task: it is never said twice.
 
-        A crash in the middle of saying it may cost it; whoever waits for it asks again.
+        Its id and its time are made now; the words may come inside a transaction. A crash in the middle of
+        saying it may cost it; whoever waits for it asks again.
         """
-        message = Message(text=text, reply_to=reply_to, reply_required=False)
-        lifetime = REPLY_LIFETIME.total_seconds()
-        return self.task(message, service=GATEWAY_SERVICE, chat=chat, expires_in=lifetime)
+        task_id, at = f"tsk_{self.new_id()}", self.clock.now()
+
+        def say(words: str) -> Task:
+            return self.task(
+                Message(text=words, reply_to=reply_to, reply_required=False),
+                service=GATEWAY_SERVICE,
+                chat=chat,
+                expires_in=REPLY_LIFETIME.total_seconds(),
+                task_id=task_id,
+                at=at,
+            )
+
+        return say
 
 
 def jobs_of(task: Task) -> tuple[Job, ...]:

@@ -16,7 +16,7 @@ from core.model.task import Task, TaskKind
 from core.model.transition import TaskState
 from core.model.update import ButtonPressed, Carrier, CommandReceived, TextReceived
 from core.presentation.buttons import ButtonData
-from core.services.factory import TaskFactory
+from core.services.factory import Reply, TaskFactory
 from tests.fakes.clock import START, HandClock
 from tests.fakes.formatter import PlainFormatter
 from tests.fakes.world import ADA, BOT, GROUP, KEYS, POLICY, YES_NO
@@ -82,9 +82,9 @@ def context(formatter: PlainFormatter | None = None) -> Context:
     )
 
 
-def draft(to: TextReceived | CommandReceived) -> Task:
-    """A reply without words."""
-    return TaskFactory(IDENTITY, HandClock(NOW), lambda: "0" * 26).reply("", Chat(to.chat), to.message_id)
+def draft(to: TextReceived | CommandReceived) -> Reply:
+    """A reply whose words are still to come."""
+    return TaskFactory(IDENTITY, HandClock(NOW), lambda: "0" * 26).reply(Chat(to.chat), to.message_id)
 
 
 def tap(

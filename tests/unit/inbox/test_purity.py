@@ -28,7 +28,6 @@ from core.model.question import TextInput
 from core.model.task import Task
 from core.model.transition import TaskState
 from core.model.update import Carrier, TextReceived, Update
-from core.services.factory import TaskFactory
 from tests.fakes.clock import HandClock
 from tests.fakes.world import ADA, EVE, POLICY, Gateway
 from tests.unit.inbox.samples import ANYONE, command, context, draft, question, tap, told, words
@@ -38,7 +37,6 @@ IMPURE: Final = (
     *((secrets, name) for name in ("token_bytes", "token_hex", "token_urlsafe", "randbelow")),
     (random, "random"),
     (HandClock, "now"),
-    (TaskFactory, "task"),
     # Whoever wants to log asks this first, whatever the level.
     (logging.Logger, "isEnabledFor"),
 )
