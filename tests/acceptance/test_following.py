@@ -305,7 +305,7 @@ async def test_a_stream_has_one_line_in_the_log_with_its_whole_duration(gate: Ga
 async def test_an_idle_stream_gives_signs_of_life_and_ends_when_the_token_does_not_count_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.lively:create_app")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.lively:create_app")
     async with opened(tmp_path) as gate:
         service, ada = gate.service(), gate.person()
         task = await service.asked(question(ada))
@@ -343,7 +343,7 @@ def _revoke(file: Path, service: str, jti: str) -> None:
 async def test_a_role_that_loses_the_endpoint_loses_its_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.lively:create_app")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.lively:create_app")
     async with opened(tmp_path) as gate:
         service = gate.service()
         task = await service.asked(question(gate.person()))

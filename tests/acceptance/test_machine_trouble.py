@@ -33,7 +33,7 @@ async def until(true: Callable[[], bool], within: float = 20) -> None:
 async def test_a_worker_whose_loop_stands_still_is_told_of_killed_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.blocking:create_app")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.blocking:create_app")
     async with opened(tmp_path, settings={"GUNICORN_CMD_ARGS": "--timeout 3"}) as gate:
         service, ada, grace = gate.service(), gate.person(), gate.person()
         task = await service.asked(question(ada))

@@ -195,7 +195,7 @@ async def test_a_service_that_has_used_up_its_rate_is_told_when_to_come_back_and
 async def test_a_service_whose_tasks_fill_its_share_is_refused_and_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.crowded:cramped")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.crowded:cramped")
     async with opened(tmp_path, settings={"SEND_RATE": "1"}) as gate:
         greedy, other = gate.service(), gate.service()
         accepted, refused = await until_refused(gate, greedy, "rate_limited")
@@ -332,7 +332,7 @@ async def test_ten_thousand_waiting_requests_cost_little_memory_one_query_and_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_open_files(WAITERS)
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.crowded:counting")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.crowded:counting")
     settings = {"MAX_WAIT_SECONDS": "600", "LOG_LEVEL": "info", "LOG_FORMAT": "json"}
     async with opened(tmp_path, settings=settings) as gate:
         service, other = gate.service(), gate.service()

@@ -97,7 +97,7 @@ class Told:
 async def test_after_a_run_of_faults_no_secret_is_in_any_line_any_response_and_any_title(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
 ) -> None:
-    monkeypatch.setattr(gateway, "application", lambda: "tests.acceptance.blundering:create_app")
+    monkeypatch.setattr(gateway, "application", lambda _: "tests.acceptance.blundering:create_app")
     url = postgres.server().tcp_url(postgres.server().fresh_name())
     await migrate(PostgresAddress.parse(url))
     async with opened(tmp_path, settings={"DATABASE_URL": url, "LOG_FORMAT": log_format}) as gate:

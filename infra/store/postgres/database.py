@@ -132,8 +132,12 @@ class PostgresDatabase:
         call = self._loop.create_task(self._run_in_turn(access, transaction), name=f"a database {access}")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
-        # It is done even when nobody waits for it any more.
-        return await asyncio.shield(call)
+        try:
+            # It is done even when nobody waits for it any more.
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            call.add_done_callback(_log_failure)
+            raise
 
     async def _run_in_turn(self, access: Access, transaction: Callable[[], Transaction[T]]) -> T:
         arrived = self._loop.time()
@@ -238,6 +242,16 @@ class PostgresDatabase:
         if self._on_contact is not None:
             await run(connection, self._on_contact(), until)
         self._in_use = True
+
+
+def _log_failure(call: asyncio.Task[Any]) -> None:
+    """Say what became of a transaction that nobody waits for any more."""
+    if not call.cancelled() and (error := call.exception()):
+        log.info(
+            "A transaction that nobody waited for any more failed: %s",
+            in_words(error),
+            extra={"action": "abandoned_failed"},
+        )
 
 
 def _look() -> Transaction[SchemaState]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
@@ -213,6 +215,20 @@ async def test_a_caller_who_goes_away_has_it_done_all_the_same(database: Postgre
     with pytest.raises(asyncio.CancelledError):
         await going
     assert await value(database, "a") == 1
+
+
+async def test_what_fails_after_its_caller_went_away_is_told_once_and_without_alarm(
+    database: PostgresDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    going = asyncio.create_task(do(database, "SELECT 1 / (SELECT 0 FROM pg_sleep(0.1))"))
+    await asyncio.sleep(0.02)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    await database.close()
+    gc.collect()
+    assert [(each.levelname, each.action) for each in caplog.records] == [("INFO", "abandoned_failed")]
 
 
 async def test_closing_finishes_what_was_asked_for_and_then_takes_no_more(address: PostgresAddress) -> None:
