@@ -12,11 +12,17 @@ CUSTOM_EMOJI, EMOJI_LINK = "custom_emoji", "tg://emoji?id="
 PERSON_MENTION, PERSON_LINK = "text_mention", "tg://user?id="
 """Entities whose `url` is Telegram's own link; the Bot API wants the id that stands in it."""
 
+GENERAL_TOPIC = 1
+"""The topic that every forum has. Telegram refuses it by its number ("message thread not found") and takes
+messages without a topic for it. Source: `check_message_topic` in telegram-bot-api/Client.cpp,
+https://github.com/tdlib/telegram-bot-api
+"""
+
 
 def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parameters:
     """The parameters of `sendMessage`. Source: https://core.telegram.org/bots/api#sendmessage."""
     parameters = _text_parameters(chat, part)
-    if topic is not None:
+    if topic not in {None, GENERAL_TOPIC}:
         parameters["message_thread_id"] = topic
     if part.reply_to is not None:
         parameters["reply_parameters"] = {
