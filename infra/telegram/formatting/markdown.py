@@ -100,12 +100,12 @@ class _Page:
         for row in table.rows:
             self._ask_gap(_BLOCK_GAP)
             for number, (head, cell) in enumerate(zip(table.labels, row, strict=True)):
-                if number and not cell.content:
+                if not cell.content:
                     continue
                 self._ask_gap(_LINE_GAP)
                 if number == 0:
                     self._begin("bold")
-                self._write(f"{head}: " if head and cell.content else head)
+                self._write(f"{head}: " if head else "")
                 self._inline(cell)
                 if number == 0:
                     self._end()

@@ -20,8 +20,11 @@ _EAST_ASIAN = re.compile(
 
 _BLANK = re.compile(r"\s")
 
+_PIPE = re.compile(r"(?<!\\)\|")
+_LAST_PIPE = re.compile(r"(?<!\\)\|\Z")
 _MOST_MISSING_CELLS = 1_000
-_NO_TABLES = "no tables"
+_MOST_LINES_IN_VAIN = 5_000
+_IN_VAIN = "lines looked at in vain"
 
 
 @cache
@@ -48,29 +51,39 @@ class _Reader(MarkdownIt):
 
 
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """The rule for tables, unless it had to fill in too many cells: a short text must not become a large one.
+    """The rule for tables, unless cells would be lost, or a short text would become a large one.
 
-    The first table that is too large ends all tables of its text, so that no line is looked at twice.
+    Lines that were looked at in vain are counted, so that a text of many such tables is read in one pass.
     """
-    if state.env.get(_NO_TABLES) or not table(state, start, end, silent=True):
+    looked_at = state.env.get(_IN_VAIN, 0)
+    if looked_at > _MOST_LINES_IN_VAIN or not table(state, start, end, silent=True):
         return False
     if silent:
         return True
-    if _missing_cells(state, start, end) > _MOST_MISSING_CELLS:
-        state.env[_NO_TABLES] = True
+    lines, fits = _look_at_rows(state, start, end)
+    if not fits:
+        state.env[_IN_VAIN] = looked_at + lines
         return False
     return table(state, start, end, silent=False)
 
 
-def _missing_cells(state: StateBlock, start: int, end: int) -> int:
-    """About how many cells the rows have less than the line of heads."""
-    heads = state.getLines(start, start + 1, 0, keepLastLF=False).count("|")
+def _look_at_rows(state: StateBlock, start: int, end: int) -> tuple[int, bool]:
+    """How many lines a table has, and whether no row has too many cells, nor all together too few."""
+    heads = _cells(state, start)
     missing = 0
     for line in range(start + 2, end):
-        if state.isEmpty(line) or missing > _MOST_MISSING_CELLS:
-            break
-        missing += max(0, heads - state.getLines(line, line + 1, 0, keepLastLF=False).count("|"))
-    return missing
+        if state.isEmpty(line):
+            return line - start, True
+        cells = _cells(state, line)
+        missing += heads - cells
+        if cells > heads or missing > _MOST_MISSING_CELLS:
+            return line - start, False
+    return end - start, True
+
+
+def _cells(state: StateBlock, line: int) -> int:
+    text = state.getLines(line, line + 1, 0, keepLastLF=False).strip()
+    return len(_PIPE.findall(text)) + 1 - text.startswith("|") - bool(_LAST_PIPE.search(text, 1))
 
 
 class _Inline(ParserInline):

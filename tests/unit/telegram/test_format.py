@@ -527,6 +527,15 @@ def test_a_table_with_many_rows_or_none_says_its_heads_once() -> None:
     assert one(head, Format.MARKDOWN).text == " · ".join(["A long head of a column"] * 3)
 
 
+def test_no_cell_of_a_table_is_lost() -> None:
+    extra = "| a | b |\n|---|---|\n| 1 | `x || y` |"
+    assert one(extra, Format.MARKDOWN).text == "| a | b |\n|---|---|\n| 1 | x || y |"
+    escaped = "| a | b |\n|---|---|\n| 1 | `x \\|\\| y` |"
+    assert one(escaped, Format.MARKDOWN).text == "a  b\n1  x || y"
+    without_first = "| A long head of a column | Another |\n|---|---|\n| | 2 |\n| 3 | |"
+    assert one(without_first, Format.MARKDOWN).text == "Another: 2\n\nA long head of a column: 3"
+
+
 def test_a_table_does_not_make_a_short_text_long() -> None:
     columns = "|" + "a|" * 5000 + "\n|" + "-|" * 5000 + "\n" + "|a\n" * 3000
     assert sum(len(part.text) for part in FORMAT(columns, Format.MARKDOWN)) < 2 * len(columns)
@@ -543,10 +552,11 @@ def test_a_table_does_not_make_a_short_text_long() -> None:
         (Format.MARKDOWN, ("", "*a* **b *c ", "")),
         (Format.MARKDOWN, ("", "![[a](b <", "")),
         (Format.MARKDOWN, ("", "a|b\n-|-\n", "")),
+        (Format.MARKDOWN, ("a|b\n-|-\n", "x\n", "x|y|z\n")),
         (Format.MARKDOWN, ("> ", "- a\n", "")),
         (Format.PLAIN, ("", "🇩🇪\u200b ", "")),
     ],
-    ids=["nested", "links", "emphasis", "brackets", "tables", "lists", "flags"],
+    ids=["nested", "links", "emphasis", "brackets", "tables", "tables in vain", "lists", "flags"],
 )
 def test_four_times_the_text_takes_four_times_as_long(markup: Format, unit: tuple[str, str, str]) -> None:
     def seconds(characters: int) -> float:
