@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from core.model.message import UNSEEN, Edit, Format, LinkButton, Message
+from core.model.address import has_scheme, is_address
+from core.model.message import Edit, Format, LinkButton, Message
 from core.model.question import UNNAMED, Option, Question, Respondents, Style, TextInput
+from core.model.visibility import shows_nothing
 
 TEXT_LIMIT: Final = 32_768
 INT64: Final = 2**63
@@ -24,35 +24,19 @@ def _storable(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    if not text.strip(UNSEEN):
+    if shows_nothing(text):
         raise PydanticCustomError("shows_nothing", "There is nothing to read in this; write something.")
     return _storable(text)
 
 
 def _opens(address: str) -> str:
-    if not _is_opened(address):
+    if not has_scheme(address) or not is_address(address):
         raise PydanticCustomError(
             "not_opened",
             "Telegram opens no such address: write https://, http:// or tg://, then a host with a dot, "
-            "and no blanks.",
+            "with a port from 1 to 65535 or none, and no blanks.",
         )
     return address
-
-
-def _is_opened(address: str) -> bool:
-    """Whether a button may have this address; Telegram refuses any other ("Wrong HTTP URL")."""
-    scheme = _SCHEME.match(address)
-    if scheme is None or _BLANK.search(address):
-        return False
-    if scheme[1].lower() == "tg":
-        return scheme.end() < len(address)
-    try:
-        parts = urlsplit(address)
-        _ = parts.port  # raises for one that is no number, or too large
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    return "." in host or ":" in host
 
 
 def _later(planned: tuple[str | bool, ...]) -> BeforeValidator:
@@ -66,9 +50,6 @@ def _later(planned: tuple[str | bool, ...]) -> BeforeValidator:
 
     return BeforeValidator(check)
 
-
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
-_SCHEME = re.compile("(https?|tg)://", re.IGNORECASE)
 
 STORABLE: Final = AfterValidator(_storable)
 """Text that every database can keep; it stands behind the length, so that this is told first."""
@@ -112,7 +93,7 @@ class LinkButtonBody(Body):
 
     text: Annotated[str, Field(min_length=1, max_length=64), READABLE]
     url: Annotated[
-        str, Field(max_length=2048, description="An http, https or tg address."), AfterValidator(_opens)
+        str, Field(max_length=2048, description="An http, https, tg or ton address."), AfterValidator(_opens)
     ]
 
 

@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
-
-UNSEEN: Final = (
-    "".join(map(chr, range(33)))
-    + "\x85\xa0\u1680"
-    + "".join(map(chr, range(0x2000, 0x200B)))
-    + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u3000"
-)
-"""Characters of which a person sees nothing: Telegram refuses a text that has no other."""
 
 
 class Format(StrEnum):

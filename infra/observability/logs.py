@@ -18,12 +18,13 @@ from pydantic_core import to_json
 from infra.config.secret import Secret
 from infra.observability.redaction import Redaction
 
-# Loggers that say too much below these levels: addresses with tokens in them, whole payloads.
+# Loggers that say too much below these levels: addresses with tokens in them, whole payloads, every step.
 _QUIET: Final[Mapping[str, int]] = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "telegram": logging.INFO,
     "asyncio": logging.INFO,
+    "markdown_it": logging.INFO,
 }
 
 _STANDARD_FIELDS: Final = frozenset(

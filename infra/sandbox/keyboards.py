@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.model.visibility import shows_nothing
 from infra.sandbox.answers import JsonObject, bad_request, dump
-from infra.sandbox.markup import checked_link
+from infra.sandbox.links import NoAddressError, check_link, user_of
 from infra.sandbox.world import Button, ForceReply, Keyboard, Markup, ReplyKeyboard
 
 LONGEST_DATA = 64
@@ -88,7 +89,11 @@ def _inline_rows(rows: Any) -> tuple[tuple[Button, ...], ...]:
 
 
 def _inline_button(raw: Any) -> Button | None:
-    """One button; None for one without a text, which Telegram leaves out."""
+    """One button; None for one without a text, which Telegram leaves out.
+
+    A text of which nothing is seen is refused by Telegram itself, behind the Bot API's server. Source:
+    https://core.telegram.org/api/errors
+    """
     if not isinstance(raw, dict):
         raise _bad_button("InlineKeyboardButton must be an Object")
     text = raw.get("text")
@@ -102,6 +107,8 @@ def _inline_button(raw: Any) -> Button | None:
     kind, data = _action(raw)
     if not text:
         return None
+    if shows_nothing(text):
+        raise bad_request("BUTTON_TEXT_INVALID")
     shown: JsonObject = {"text": text, **kind}
     if style in STYLES:
         shown["style"] = style
@@ -125,10 +132,13 @@ def _action(raw: JsonObject) -> tuple[JsonObject, str | None]:
 
 
 def _checked_url(url: str) -> str:
-    link = checked_link(url)
-    if link is None:
-        raise bad_request(f"inline keyboard button URL '{url}' is invalid: Wrong HTTP URL")
-    return link
+    """Source: `get_inline_keyboard_button` in td/telegram/ReplyMarkup.cpp, https://github.com/tdlib/td."""
+    if user_of(url) is not None:
+        return url
+    try:
+        return check_link(url)
+    except NoAddressError as reason:
+        raise bad_request(f"inline keyboard button URL '{url}' is invalid: {reason}") from None
 
 
 def _bad_button(reason: str) -> Exception:

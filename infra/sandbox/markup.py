@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl
 
+from core.model.visibility import shows_nothing
 from infra.sandbox.answers import MethodFailed, bad_request
+from infra.sandbox.links import checked_link, user_of
 from infra.sandbox.world import Entity
 
 LONGEST_TEXT = 4096
@@ -21,11 +24,21 @@ LONGEST_TEXT = 4096
 LONGEST_SOURCE = 1 << 15
 """Bytes, before parsing."""
 
+LARGEST_FORMATTING = 9_500
+"""Bytes of formatting in one message: 20 links of 446 characters pass, 25 are refused (measured on Telegram's
+server). The error is in https://core.telegram.org/method/messages.sendMessage; 12 bytes are an entity's kind,
+offset and length: https://core.telegram.org/type/MessageEntity
+"""
+_BARE_ENTITY = 12
+
+LARGEST_EMOJI = (1 << 63) - 1
+
 PRIORITIES = {
     "blockquote": 0,
     "expandable_blockquote": 0,
     "pre": 11,
     "code": 20,
+    "date_time": 30,
     "text_link": 49,
     "text_mention": 49,
     "bold": 90,
@@ -52,6 +65,8 @@ NAMES = {
 """How error texts call them."""
 
 MONOSPACED = frozenset({"code", "pre"})
+CLOSED = MONOSPACED | {"date_time"}
+WHOLE = CLOSED | {"text_link", "text_mention", "custom_emoji"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +108,32 @@ def parse(text: str, mode: str, entities: Iterable[Entity] = ()) -> FormattedTex
 def finish(parsed: FormattedText) -> FormattedText:
     """Trim the text, put entities in order, and find links, mentions and commands in it.
 
+    Source: `fix_formatted_text` in td/telegram/MessageEntity.cpp, https://github.com/tdlib/td; what Telegram
+    refuses behind that is in https://core.telegram.org/method/messages.sendMessage.
+
     Raises:
-        MethodFailed: nothing but white space is left.
+        MethodFailed: nothing is left that can be seen, or too much formatting.
     """
     text, entities = _trim(parsed.text, _checked(parsed.text, parsed.entities))
-    if not text:
+    if not _NOT_EMPTY.search(text):
         raise bad_request("text must be non-empty")
-    entities = _without_nesting_in_code(sorted(entities, key=_order))
+    if shows_nothing(text):
+        raise bad_request("MESSAGE_EMPTY")
+    entities = _without_nesting(sorted(entities, key=_order))
+    if sum(map(_size, entities)) > LARGEST_FORMATTING:
+        raise bad_request("ENTITIES_TOO_LONG")
     found = _find(text, entities)
     return FormattedText(text, tuple(sorted([*entities, *found], key=_order) if found else entities))
+
+
+_NOT_EMPTY = re.compile(
+    "[^ \n\xa0\u1680\u180e\u2000-\u200f\u202e\u202f\u205f\u2800\u3000\ufeff\ufffc\U000e0000-\U000e007f]"
+)
+"""What is more than nothing: `strip_empty_characters` in td/telegram/misc.cpp, https://github.com/tdlib/td."""
+
+
+def _size(entity: Entity) -> int:
+    return _BARE_ENTITY + len((entity.url or "").encode()) + len((entity.language or "").encode())
 
 
 def can_not_parse(reason: str) -> MethodFailed:
@@ -141,11 +173,11 @@ def _checked(text: str, entities: tuple[Entity, ...]) -> list[Entity]:
 
 
 def _trim(text: str, entities: list[Entity]) -> tuple[str, list[Entity]]:
-    """Cut white space at both ends, and the entities with it; a carriage return counts for nothing."""
-    if "\r" in text:
-        text, entities = _without_carriage_returns(text, entities)
+    """Take out what counts for nothing, cut blanks at both ends, and the entities with them."""
+    if _TAKEN_OUT.search(text):
+        text, entities = _without_what_counts_for_nothing(text, entities)
     text = _CONTROL.sub(" ", text)
-    stripped = text.rstrip()
+    stripped = text.rstrip(" \n")
     first_entity = min((entity.offset for entity in entities), default=len(stripped))
     lead = 0
     while lead < min(first_entity, len(stripped)) and stripped[lead] in " \n":
@@ -161,40 +193,42 @@ def _trim(text: str, entities: list[Entity]) -> tuple[str, list[Entity]]:
     return stripped[lead:], kept
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f]")
+_TAKEN_OUT = re.compile("[\r\u2028-\u202e\u030a\u0333\u033f]")
+"""`clean_input_string_with_entities` in td/telegram/MessageEntity.cpp, https://github.com/tdlib/td."""
 
 
-def _without_carriage_returns(text: str, entities: list[Entity]) -> tuple[str, list[Entity]]:
-    units = text.encode("utf-16-le", "surrogatepass")
-    returns = [at // 2 for at in range(0, len(units), 2) if units[at : at + 2] == b"\r\x00"]
-
-    def before(offset: int) -> int:
-        return sum(1 for position in returns if position < offset)
-
+def _without_what_counts_for_nothing(text: str, entities: list[Entity]) -> tuple[str, list[Entity]]:
+    wide = [at for at, mark in enumerate(text) if mark > "\uffff"]
+    taken = [found.start() + bisect_left(wide, found.start()) for found in _TAKEN_OUT.finditer(text)]
     moved = []
     for entity in entities:
-        start = entity.offset - before(entity.offset)
-        end = entity.offset + entity.length - before(entity.offset + entity.length)
-        moved.append(replace(entity, offset=start, length=end - start))
-    return text.replace("\r", ""), [entity for entity in moved if entity.length > 0]
+        start = entity.offset - bisect_left(taken, entity.offset)
+        end = entity.offset + entity.length
+        moved.append(replace(entity, offset=start, length=end - bisect_left(taken, end) - start))
+    return _TAKEN_OUT.sub("", text), [entity for entity in moved if entity.length > 0]
 
 
-def _without_nesting_in_code(entities: list[Entity]) -> list[Entity]:
-    """Code has no formatting inside it."""
-    code = [entity for entity in entities if entity.type in MONOSPACED]
-    if not code:
-        return entities
-    return [
-        entity
-        for entity in entities
-        if not any(
-            block is not entity
-            and block.offset <= entity.offset
-            and entity.offset + entity.length <= block.offset + block.length
-            and PRIORITIES.get(block.type, 50) < PRIORITIES.get(entity.type, 50)
-            for block in code
-        )
-    ]
+def _without_nesting(entities: list[Entity]) -> list[Entity]:
+    """Links, mentions, emoji, times and code do not overlap, and in code and times there is no formatting.
+
+    Source: `fix_entities` in td/telegram/MessageEntity.cpp, https://github.com/tdlib/td.
+
+    Args:
+        entities: in order; of two that overlap, the first stays.
+    """
+    end, closed, kept = 0, Entity("", 0, 0), []
+    for entity in entities:
+        if entity.type in WHOLE and entity.offset < end:
+            continue
+        if entity.offset + entity.length <= closed.offset + closed.length:
+            continue
+        if entity.type in WHOLE:
+            end = entity.offset + entity.length
+        if entity.type in CLOSED:
+            closed = entity
+        kept.append(entity)
+    return kept
 
 
 # What Telegram finds by itself ------------------------------------------------------------------------
@@ -209,7 +243,7 @@ _FOUND = re.compile(
     r"|(?<![\w@.-])(?P<bare>(?:[A-Za-z0-9-]+\.)+(?:com|org|net|io|dev|me|info|de|uk|eu|ru|app)(?:/[^\s<>\"']*[^\s<>\"'.,;:!?)])?)(?![\w@-])"
 )
 _HINTS = re.compile(r"[@#$/.]")
-_NO_MORE_INSIDE = MONOSPACED | {"text_link", "text_mention", "custom_emoji"}
+_NO_MORE_INSIDE = WHOLE
 
 
 def _find(text: str, entities: list[Entity]) -> list[Entity]:
@@ -229,34 +263,26 @@ def _find(text: str, entities: list[Entity]) -> list[Entity]:
 
 # Links ------------------------------------------------------------------------------------------------
 
-_USER_LINK = re.compile(r"tg://(?:user|openmessage)/?\?(?:user_)?id=(\d+)", re.IGNORECASE)
-
-
-def checked_link(url: str) -> str | None:
-    """The link as Telegram keeps it, or None when it is none: a host without a dot is no link."""
-    url = url.strip()
-    if re.match(r"(tg|ton|tonsite)://", url, re.IGNORECASE):
-        return url
-    if not re.match(r"[a-z][a-z0-9+.-]*:", url, re.IGNORECASE) or re.match(r"[^/]+\.[^/]+:\d", url):
-        url = f"http://{url}"
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return None
-    if parts.scheme.lower() not in {"http", "https"} or re.search(r"\s", url):
-        return None
-    if "." not in host and ":" not in host:
-        return None
-    return url if parts.path or parts.query or parts.fragment else f"{url}/"
-
 
 def _link_entity(url: str, offset: int, length: int) -> Entity | None:
     """A link or a mention of a person by id; None when the url is neither."""
-    if person := _USER_LINK.fullmatch(url):
-        return Entity("text_mention", offset, length, user_id=int(person[1]))
+    if person := user_of(url):
+        return Entity("text_mention", offset, length, user_id=person)
     link = checked_link(url)
     return Entity("text_link", offset, length, url=link) if link else None
+
+
+_TIME_FORMAT = re.compile("[rR]|[tTdDwW]*")
+_DATE = re.compile("[0-9]{1,10}")
+
+
+def is_date_time_format(text: str) -> bool:
+    """Source: `FormattedDate::get_date_flags` in td/telegram/FormattedDate.cpp, https://github.com/tdlib/td."""
+    return _TIME_FORMAT.fullmatch(text) is not None
+
+
+def _date_time(offset: int, length: int, date: int, time_format: str) -> Entity:
+    return Entity("date_time", offset, length, unix_time=date, date_time_format=time_format)
 
 
 # Reading ----------------------------------------------------------------------------------------------
@@ -328,6 +354,7 @@ _ATTRIBUTE_NAME = re.compile(r"[^ \t\r\n\v\0=>/\"']*")
 class _Tag:
     name: str
     argument: str
+    date: int
     offset: int
     out_at: int
 
@@ -386,19 +413,22 @@ class _Html(_Source):
             raise can_not_parse(f"Unclosed start tag at byte offset {self.byte(begin)}")
         if name not in _TAGS:
             raise can_not_parse(f'Unsupported start tag "{name}" at byte offset {self.byte(begin)}')
-        argument = ""
+        argument, date = "", 0
         while self.peek() != ">":
             self._skip_spaces()
             if self.peek() == ">":
                 break
-            argument = self._attribute(name, begin) or argument
+            attribute, value = self._attribute(name, begin)
+            argument = _argument(name, attribute, value) or argument
+            if (name, attribute) == ("tg-time", "unix"):
+                date = int(value) if _DATE.fullmatch(value) else 0
         self.at += 1
         if name == "span" and argument != "spoiler":
             raise can_not_parse(f'Tag "span" must have class "tg-spoiler" at byte offset {self.byte(begin)}')
-        return _Tag(name, argument, self.units, len(self.out))
+        return _Tag(name, argument, date, self.units, len(self.out))
 
-    def _attribute(self, tag: str, begin: int) -> str:
-        """Read one attribute; returns the tag's argument when it is one."""
+    def _attribute(self, tag: str, begin: int) -> tuple[str, str]:
+        """Read one attribute: its name, and its value, which may be missing."""
         match = _ATTRIBUTE_NAME.match(self.text, self.at)
         attribute = match.group() if match else ""
         self.at += len(attribute)
@@ -408,12 +438,10 @@ class _Html(_Source):
         if self.peek() == "=":
             self.at += 1
             self._skip_spaces()
-            value = self._value(tag, begin)
-        elif self.peek():
-            return "1" if (tag, attribute) == ("blockquote", "expandable") else ""
-        else:
+            return attribute, self._value(tag, begin)
+        if not self.peek():
             raise can_not_parse(f'Unclosed start tag "{tag}" at byte offset {self.byte(begin)}')
-        return _argument(tag, attribute, value)
+        return attribute, ""
 
     def _value(self, tag: str, begin: int) -> str:
         quote = self.peek()
@@ -467,14 +495,18 @@ class _Html(_Source):
         if kind == "text_link":
             entity = _link_entity(tag.argument or "".join(self.out[tag.out_at :]), tag.offset, length)
         elif kind == "custom_emoji":
-            if not tag.argument.isdigit():
+            if not re.fullmatch("[0-9]{1,19}", tag.argument) or not 0 < int(tag.argument) <= LARGEST_EMOJI:
                 raise can_not_parse("Invalid custom emoji identifier specified")
             entity = Entity(kind, tag.offset, length, custom_emoji_id=tag.argument)
+        elif kind == "date_time":
+            if not is_date_time_format(tag.argument):
+                raise can_not_parse("Invalid date format used")
+            entity = _date_time(tag.offset, length, tag.date, tag.argument) if tag.date else None
         elif kind == "blockquote" and tag.argument:
             entity = Entity("expandable_blockquote", tag.offset, length)
         elif kind in MONOSPACED:
             entity = self._code(tag, length)
-        if entity is not None and kind != "date_time":
+        if entity is not None:
             self.entities.append(entity)
 
     def _code(self, tag: _Tag, length: int) -> Entity:
@@ -494,7 +526,7 @@ class _Html(_Source):
 
 def _argument(tag: str, attribute: str, value: str) -> str:
     match tag, attribute:
-        case ("a", "href") | ("tg-emoji", "emoji-id"):
+        case ("a", "href") | ("tg-emoji", "emoji-id") | ("tg-time", "format"):
             return value
         case ("code", "class") if value.startswith("language-"):
             return value.removeprefix("language-")
@@ -530,7 +562,8 @@ _ENDS = {
     "text_link": "]",
     "custom_emoji": "]",
 }
-_EMOJI_LINK = re.compile(r"tg://emoji/?\?id=(\d+)")
+_EMOJI_LINK = re.compile(r"tg://emoji/?\?id=([0-9]{1,19})")
+_TIME_LINK = re.compile(r"tg://time/?\?(.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -671,10 +704,15 @@ class _MarkdownV2(_Source):
     def _emoji(self, entity: _Open, length: int) -> Entity:
         if self.peek() != "(":
             raise can_not_parse("The entity must contain a tg://emoji or tg://time URL")
-        match = _EMOJI_LINK.fullmatch(self._link())
-        if match is None:
-            raise can_not_parse("Invalid tg://emoji or tg://time URL specified")
-        return Entity("custom_emoji", entity.offset, length, custom_emoji_id=match[1])
+        link = self._link()
+        if emoji := _EMOJI_LINK.fullmatch(link):
+            return Entity("custom_emoji", entity.offset, length, custom_emoji_id=emoji[1])
+        if time := _TIME_LINK.fullmatch(link):
+            given = dict(parse_qsl(time[1]))
+            date, time_format = given.get("unix", ""), given.get("format", "")
+            if re.fullmatch("0*[1-9][0-9]{0,9}", date) and is_date_time_format(time_format):
+                return _date_time(entity.offset, length, int(date), time_format)
+        raise can_not_parse("Invalid tg://emoji or tg://time URL specified")
 
     def _link(self) -> str:
         """Read `(…)`."""

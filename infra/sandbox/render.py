@@ -77,6 +77,10 @@ def entity(world: World, part: Entity) -> JsonObject:
         value["language"] = part.language
     if part.custom_emoji_id is not None:
         value["custom_emoji_id"] = part.custom_emoji_id
+    if part.unix_time is not None:
+        value["unix_time"] = part.unix_time
+    if part.date_time_format:
+        value["date_time_format"] = part.date_time_format
     if part.user_id is not None:
         value["user"] = user(world.persons.get(part.user_id) or Person(part.user_id, ""))
     return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.sandbox.answers import JsonObject, bad_request
+from infra.sandbox.answers import JsonObject, MethodFailed, bad_request
 from infra.sandbox.keyboards import parse_inline, parse_markup
-from infra.sandbox.markup import FormattedText, parse
+from infra.sandbox.links import NoAddressError, check_link, user_of
+from infra.sandbox.markup import LARGEST_EMOJI, FormattedText, is_date_time_format, parse
 from infra.sandbox.parameters import Parameters, Upload
 from infra.sandbox.updates import DEFAULT_CONNECTIONS
 from infra.sandbox.world import Entity, Keyboard, Markup
@@ -41,6 +42,23 @@ SCOPES = {
     "chat_administrators": ("chat_id",),
     "chat_member": ("chat_id", "user_id"),
 }
+BARE_ENTITIES = frozenset(
+    {"bold", "italic", "underline", "strikethrough", "spoiler", "code", "blockquote", "expandable_blockquote"}
+)
+FOUND_ENTITIES = frozenset(
+    {
+        *("mention", "hashtag", "cashtag", "bot_command"),
+        *("url", "email", "phone_number", "bank_card_number"),
+    }
+)
+POINTING_ENTITIES = {
+    "text_link": "url",
+    "text_mention": "user",
+    "custom_emoji": "custom_emoji_id",
+    "date_time": "unix_time",
+}
+"""Entities that point to something, with the field that says where."""
+
 LONGEST_COMMAND = 32
 LONGEST_DESCRIPTION = 256
 MOST_COMMANDS = 100
@@ -295,31 +313,72 @@ def _body(given: Parameters) -> FormattedText:
 
 
 def _entities(given: Parameters, name: str) -> list[Entity]:
-    """Read entities; ones of an unknown type count for nothing."""
+    """Read entities; those that Telegram finds by itself count for nothing.
+
+    Source: `get_text_entity_type` in telegram-bot-api/Client.cpp, https://github.com/tdlib/telegram-bot-api,
+    and `get_message_entities` in td/telegram/MessageEntity.cpp, https://github.com/tdlib/td.
+    """
     if given.text("parse_mode"):
         return []
     values = given.structure(name, "entities")
     if not isinstance(values, list):
         return []
-    return [_entity(value) for value in values]
+    return [entity for value in values if (entity := _entity(value)) is not None]
 
 
-def _entity(value: Any) -> Entity:
+def _entity(value: Any) -> Entity | None:
     if not isinstance(value, dict):
-        raise bad_request("can't parse MessageEntity: expected an Object")
+        raise _bad_entity("expected an Object")
     for field in ("offset", "length"):
         if not isinstance(value.get(field), int):
-            raise bad_request(f'can\'t parse MessageEntity: Field "{field}" must be of type Number')
-    mentioned = value.get("user")
-    return Entity(
-        type=str(value.get("type")),
-        offset=value["offset"],
-        length=value["length"],
-        url=value.get("url"),
-        language=value.get("language"),
-        user_id=mentioned.get("id") if isinstance(mentioned, dict) else None,
-        custom_emoji_id=value.get("custom_emoji_id"),
-    )
+            raise _bad_entity(f'Field "{field}" must be of type Number')
+    kind = value.get("type")
+    bare = Entity(str(kind), value["offset"], value["length"])
+    if kind in BARE_ENTITIES:
+        return bare
+    if kind in FOUND_ENTITIES:
+        return None
+    if kind == "pre":
+        return replace(bare, language=value.get("language") or None)
+    if kind not in POINTING_ENTITIES:
+        raise _bad_entity("Unsupported type specified")
+    field = POINTING_ENTITIES[kind]
+    if field not in value:
+        raise _bad_entity(f'Can\'t find field "{field}"')
+    return _pointing(bare, value[field], str(value.get("date_time_format") or ""))
+
+
+def _pointing(bare: Entity, to: Any, time_format: str) -> Entity:
+    """An entity that carries an address, a person, an emoji or a time."""
+    match bare.type:
+        case "text_link":
+            return _link(bare, str(to))
+        case "text_mention":
+            return replace(bare, user_id=to.get("id") if isinstance(to, dict) else None)
+        case "custom_emoji":
+            if not re.fullmatch("[0-9]{1,19}", str(to)) or not 0 < int(to) <= LARGEST_EMOJI:
+                raise bad_request("invalid custom emoji identifier specified")
+            return replace(bare, custom_emoji_id=str(to))
+        case _:
+            if not is_date_time_format(time_format):
+                raise _bad_entity("Invalid date-time format specified")
+            if not isinstance(to, int) or to <= 0:
+                raise bad_request("invalid date specified")
+            return replace(bare, unix_time=to, date_time_format=time_format)
+
+
+def _link(bare: Entity, url: str) -> Entity:
+    person = user_of(url)
+    if person is not None:
+        return replace(bare, type="text_mention", user_id=person)
+    try:
+        return replace(bare, url=check_link(url))
+    except NoAddressError as reason:
+        raise bad_request(f"entity URL '{url}' is invalid: {reason}") from None
+
+
+def _bad_entity(reason: str) -> MethodFailed:
+    return bad_request(f"can't parse MessageEntity: {reason}")
 
 
 def _placement(given: Parameters) -> Placement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 from core.model.part import Button, Entity, Keyboard, Part
 
@@ -10,13 +11,22 @@ Parameters = dict[str, Any]
 
 CUSTOM_EMOJI, EMOJI_LINK = "custom_emoji", "tg://emoji?id="
 PERSON_MENTION, PERSON_LINK = "text_mention", "tg://user?id="
-"""Entities whose `url` is Telegram's own link; the Bot API wants the id that stands in it."""
+DATE_TIME, TIME_LINK = "date_time", "tg://time?"
+"""Entities whose `url` is Telegram's own link; the Bot API wants what stands in it: an id, or a time
+(`unix`, seconds) and how it is shown (`format`).
+"""
+
+GENERAL_TOPIC = 1
+"""The topic that every forum has. Telegram refuses it by its number ("message thread not found") and takes
+messages without a topic for it. Source: `check_message_topic` in telegram-bot-api/Client.cpp,
+https://github.com/tdlib/telegram-bot-api
+"""
 
 
 def message_parameters(chat: int | str, topic: int | None, part: Part) -> Parameters:
     """The parameters of `sendMessage`. Source: https://core.telegram.org/bots/api#sendmessage."""
     parameters = _text_parameters(chat, part)
-    if topic is not None:
+    if topic not in {None, GENERAL_TOPIC}:
         parameters["message_thread_id"] = topic
     if part.reply_to is not None:
         parameters["reply_parameters"] = {
@@ -59,6 +69,11 @@ def _entity(entity: Entity) -> Parameters:
         shown["custom_emoji_id"] = entity.url.removeprefix(EMOJI_LINK)
     elif entity.type == PERSON_MENTION and entity.url is not None:
         shown["user"] = {"id": int(entity.url.removeprefix(PERSON_LINK))}
+    elif entity.type == DATE_TIME and entity.url is not None:
+        time = dict(parse_qsl(entity.url.removeprefix(TIME_LINK)))
+        shown["unix_time"] = int(time["unix"])
+        if "format" in time:
+            shown["date_time_format"] = time["format"]
     elif entity.url is not None:
         shown["url"] = entity.url
     if entity.language is not None:

@@ -172,6 +172,7 @@ async def test_link_buttons_stand_in_their_rows(gate: Gate, service: Service) ->
         "https://bücher.example/",
         "tg://user?id=815",
         "TG://resolve?domain=x",
+        "ton://transfer",
     ],
 )
 async def test_a_button_opens_whatever_telegram_opens(gate: Gate, service: Service, url: str) -> None:
@@ -191,6 +192,13 @@ async def test_a_button_opens_whatever_telegram_opens(gate: Gate, service: Servi
         "https://x",
         "http://localhost",
         "http://localhost:8080/a.b",
+        "http://jenkins:8080/job/1",
+        "https://localhost./",
+        "https://example.com:0/",
+        "https://example.com:65536/",
+        "https://[::g]/",
+        "https://exa^mple.com/",
+        "mailto:ada@example.com",
         "https://user.name@x/",
         "https://[",
         "https://😀",
@@ -248,7 +256,7 @@ async def test_as_many_buttons_as_telegram_takes_arrive(gate: Gate, service: Ser
     assert len((await gate.next_message(ada)).buttons) == 100
 
 
-@pytest.mark.parametrize("blank", [" ", "\n", "\u00a0\u2003", "\u202a"])
+@pytest.mark.parametrize("blank", [" ", "\n", "\u00a0\u2003", "\u202a", "\u200b\u2060", "\u3164", "\ufe0f"])
 async def test_a_label_that_shows_nothing_is_refused(gate: Gate, service: Service, blank: str) -> None:
     ada = gate.person()
     link = message(ada, buttons=[[{**LINK, "text": blank}]])

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.model.errors import Invalid
-from core.model.message import UNSEEN, Format
+from core.model.message import Format
 from core.model.part import FormattedText
+from core.model.visibility import shows_nothing
 from infra.telegram.formatting.html import read_html
 from infra.telegram.formatting.markdown import read_markdown
 from infra.telegram.formatting.marked_text import BLANK, MarkedText
@@ -53,7 +54,6 @@ class TelegramFormatter:
 def _parts(text: str, markup: Format, reserve: int) -> tuple[FormattedText, ...]:
     if markup is Format.PLAIN and len(text) <= LONGEST_TEXT - reserve:
         # Most texts: there is nothing to read in them, and nothing to cut.
-        shown = text.strip(BLANK)
-        return (FormattedText(shown),) if shown.strip(UNSEEN) else ()
+        return () if shows_nothing(text) else (FormattedText(text.strip(BLANK)),)
     marked = _READERS[markup](text).trimmed()
     return tuple(part.for_telegram() for part in split(marked, reserve))

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from core.model.errors import Invalid
-from infra.telegram.formatting.links import is_link, names_person
-from infra.telegram.formatting.marked_text import MarkedText, Span
-from infra.telegram.payloads import CUSTOM_EMOJI, EMOJI_LINK, PERSON_MENTION
+from infra.telegram.formatting.links import custom_emoji, date_time, link
+from infra.telegram.formatting.marked_text import LONGEST_LANGUAGE, MarkedText, Span
+from infra.telegram.payloads import CUSTOM_EMOJI, DATE_TIME
 
 _TAGS: Final[Mapping[str, str]] = {
     "b": "bold", "strong": "bold", "i": "italic", "em": "italic", "u": "underline", "ins": "underline",
     "s": "strikethrough", "strike": "strikethrough", "del": "strikethrough", "tg-spoiler": "spoiler",
-    "span": "spoiler", "a": "text_link", "tg-emoji": CUSTOM_EMOJI, "code": "code", "pre": "pre",
-    "blockquote": "blockquote",
+    "span": "spoiler", "a": "text_link", "tg-emoji": CUSTOM_EMOJI, "tg-time": DATE_TIME, "code": "code",
+    "pre": "pre", "blockquote": "blockquote",
 }  # fmt: skip
 """Tags and what they make. Source: https://core.telegram.org/bots/api#html-style."""
 
@@ -27,6 +27,8 @@ _OPENING = re.compile(r"<([A-Za-z][A-Za-z0-9-]*)")
 _CLOSING = re.compile(r"</([A-Za-z0-9-]*)\s*>")
 _ATTRIBUTE = re.compile(r"""\s+([A-Za-z0-9-]+)(?:\s*=\s*("[^"]*"|'[^']*'|[A-Za-z0-9.-]+))?""")
 _TAG_END = re.compile(r"\s*>")
+_LINK_EXAMPLE = '<a href="https://…">, with a dot in the host and a port from 1 to 65535 or none'
+_TIME_EXAMPLE = '<tg-time unix="1647531900" format="wDT">, with a format as in "r", "d", "Dt", "wDT" or none'
 _LARGEST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -43,6 +45,8 @@ def read_html(source: str) -> MarkedText:
 @dataclass(frozen=True, slots=True)
 class _OpenTag:
     name: str
+    kind: str
+    url: str | None
     attributes: Mapping[str, str]
     start: int
     place: int
@@ -104,8 +108,8 @@ class _Reader:
         if name not in _TAGS:
             self._refuse(place, f"Telegram has no tag <{name}>. {_instead_of(name)}")
         attributes = self._attributes(name, found.end())
-        self._check(name, attributes, place)
-        self._open.append(_OpenTag(name, attributes, self._length, place))
+        kind, url = self._formatting(name, attributes, place)
+        self._open.append(_OpenTag(name, kind, url, attributes, self._length, place))
 
     def _attributes(self, name: str, place: int) -> Mapping[str, str]:
         attributes: dict[str, str] = {}
@@ -119,13 +123,28 @@ class _Reader:
         self._place = end.end()
         return attributes
 
-    def _check(self, name: str, attributes: Mapping[str, str], place: int) -> None:
+    def _formatting(
+        self, name: str, attributes: Mapping[str, str], place: int
+    ) -> tuple[str, str] | tuple[str, None]:
+        """What the tag makes of its text, and what it points to."""
+        made: tuple[str, str] | None = None
         if name == "span" and attributes.get("class") != "tg-spoiler":
             self._refuse(place, 'the tag <span> must be <span class="tg-spoiler">.')
-        if name == "tg-emoji" and not re.fullmatch("[0-9]{1,20}", attributes.get("emoji-id", "")):
-            self._refuse(place, 'the tag <tg-emoji> must name an emoji: <tg-emoji emoji-id="…">.')
-        if name == "a" and not is_link(attributes.get("href", "")):
-            self._refuse(place, 'a link needs an address that Telegram opens: <a href="https://…">.')
+        elif name == "tg-emoji":
+            made = custom_emoji(attributes.get("emoji-id", ""))
+            if made is None:
+                self._refuse(place, 'the tag <tg-emoji> must name an emoji: <tg-emoji emoji-id="…">.')
+        elif name == "tg-time":
+            made = date_time(attributes.get("unix", ""), attributes.get("format", ""))
+            if made is None:
+                self._refuse(place, f"the tag <tg-time> must say when and how: {_TIME_EXAMPLE}.")
+        elif name == "a":
+            made = link(attributes.get("href", ""))
+            if made is None:
+                self._refuse(place, f"a link needs an address that Telegram opens: {_LINK_EXAMPLE}.")
+        elif name == "blockquote" and "expandable" in attributes:
+            return "expandable_blockquote", None
+        return made or (_TAGS[name], None)
 
     def _close_tag(self) -> None:
         found = _CLOSING.match(self._source, self._place)
@@ -140,19 +159,13 @@ class _Reader:
         self._spans.append(self._made_by(tag))
 
     def _made_by(self, tag: _OpenTag) -> Span:
-        kind, url, language = _TAGS[tag.name], None, None
-        if tag.name == "a":
-            url = tag.attributes["href"]
-            kind = PERSON_MENTION if names_person(url) else kind
-        elif tag.name == "tg-emoji":
-            url = EMOJI_LINK + tag.attributes["emoji-id"]
-        elif tag.name == "blockquote" and "expandable" in tag.attributes:
-            kind = "expandable_blockquote"
-        elif tag.name == "pre":
+        language = None
+        if tag.name == "pre":
             language = self._language_of_block(tag.start)
         elif tag.name == "code" and self._open and self._open[-1].name == "pre":
-            language = tag.attributes.get("class", "").removeprefix("language-") or None
-        return Span(kind, tag.start, self._length, url, language)
+            named = tag.attributes.get("class", "").removeprefix("language-")
+            language = named if 0 < len(named) <= LONGEST_LANGUAGE else None
+        return Span(tag.kind, tag.start, self._length, tag.url, language)
 
     def _language_of_block(self, start: int) -> str | None:
         """What `<pre><code class="language-…">` says, when the code fills the block."""

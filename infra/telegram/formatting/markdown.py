@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from infra.telegram.formatting.links import is_link, names_person
-from infra.telegram.formatting.marked_text import MarkedText, Span
-from infra.telegram.payloads import PERSON_MENTION
+from infra.telegram.formatting.links import link, sign
+from infra.telegram.formatting.marked_text import LONGEST_LANGUAGE, MarkedText, Span, carries_formatting
+from infra.telegram.formatting.tables import Table
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -26,18 +26,17 @@ _PAIRS: Final[Mapping[str, str]] = {
 
 
 def read_markdown(source: str) -> MarkedText:
-    """Text and formatting of CommonMark with strikethrough; raw HTML is text like any other.
+    """Text and formatting of CommonMark with strikethrough and tables; raw HTML is text like any other.
 
     Source: https://spec.commonmark.org/0.31.2/
     """
-    from markdown_it import MarkdownIt  # noqa: PLC0415 - 80 ms that only a Markdown message needs
+    from infra.telegram.formatting.reader import commonmark  # noqa: PLC0415 - 80 ms, for Markdown only
 
-    reader = MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
     page = _Page()
-    for token in reader.parse(source):
-        if token.type == "inline":
-            for child in token.children or ():
-                page.take(child)
+    tokens = iter(commonmark().parse(source))
+    for token in tokens:
+        if token.type == "table_open":
+            page.table(Table.read(tokens))
         else:
             page.take(token)
     return page.finished()
@@ -71,11 +70,55 @@ class _Page:
 
     def take(self, token: Token) -> None:
         """Write one token of the parser."""
+        if token.type == "inline":
+            self._inline(token)
+            return
         kind, _, side = token.type.rpartition("_")
         if side in {"open", "close"}:
             self._border(kind, side, token)
         else:
             self._leaves[token.type](self, token)
+
+    def table(self, table: Table) -> None:
+        """Write a table so that it can be read on a phone: in columns when they fit, else row by row."""
+        self._ask_gap(_BLOCK_GAP)
+        if columns := table.in_columns():
+            self._verbatim(columns, None)
+        elif table.rows and table.may_repeat_heads:
+            self._rows_with_heads(table)
+        else:
+            self._begin("bold")
+            self._cells(table.heads)
+            self._end()
+            for row in table.rows:
+                self._ask_gap(_LINE_GAP)
+                self._cells(row)
+        self._ask_gap(_BLOCK_GAP)
+
+    def _rows_with_heads(self, table: Table) -> None:
+        """Each row as a paragraph: its first cell in bold, the others below it, each behind its head."""
+        for row in table.rows:
+            self._ask_gap(_BLOCK_GAP)
+            for number, (head, cell) in enumerate(zip(table.labels, row, strict=True)):
+                if not cell.content:
+                    continue
+                self._ask_gap(_LINE_GAP)
+                if number == 0:
+                    self._begin("bold")
+                self._write(f"{head}: " if head else "")
+                self._inline(cell)
+                if number == 0:
+                    self._end()
+
+    def _cells(self, cells: list[Token]) -> None:
+        """Cells in one line."""
+        for number, cell in enumerate(cells):
+            self._write(" · " if number else "")
+            self._inline(cell)
+
+    def _inline(self, token: Token) -> None:
+        for child in token.children or ():
+            self.take(child)
 
     # Leaves: tokens that have text of their own.
 
@@ -92,17 +135,29 @@ class _Page:
 
     def _code_block(self, token: Token) -> None:
         self._ask_gap(_BLOCK_GAP)
+        language = next(iter(token.info.split()), "")
+        self._verbatim(
+            token.content.rstrip("\n"), language if 0 < len(language) <= LONGEST_LANGUAGE else None
+        )
+        self._ask_gap(_BLOCK_GAP)
+
+    def _verbatim(self, text: str, language: str | None) -> None:
         self._close_gap(indent=False)
         self._begin("pre")
-        self._append(token.content.rstrip("\n"))
-        self._end(next(iter(token.info.split()), None))
-        self._ask_gap(_BLOCK_GAP)
+        self._append(text)
+        self._end(language)
 
     def _image(self, token: Token) -> None:
         address = str(token.attrs.get("src", ""))
-        self._begin("text_link", address)
-        self._write(token.content or address)
-        self._end_link()
+        made = sign(address) if token.content else None
+        if made is None:
+            self._begin_link(address)
+            self._write(token.content)
+            self._end_link()
+        else:
+            self._begin(*made)
+            self._write(token.content)
+            self._end()
 
     def _rule(self, _token: Token) -> None:
         self._ask_gap(_BLOCK_GAP)
@@ -126,7 +181,7 @@ class _Page:
     def _border(self, kind: str, side: str, token: Token) -> None:
         opens = side == "open"
         if kind == "link":
-            self._begin("text_link", str(token.attrs.get("href", ""))) if opens else self._end_link()
+            self._begin_link(str(token.attrs.get("href", ""))) if opens else self._end_link()
         elif kind in {"bullet_list", "ordered_list"}:
             self._list(token, opens=opens)
         elif kind == "list_item":
@@ -195,16 +250,18 @@ class _Page:
         begun = self._open.pop()
         self._spans.append(Span(begun.kind, begun.start, self._length, begun.url, language))
 
+    def _begin_link(self, address: str) -> None:
+        self._begin("", address)
+
     def _end_link(self) -> None:
         """End a link; an address that Telegram does not open is shown behind the link's text."""
-        begun = self._open[-1]
+        begun = self._open.pop()
         address = begun.url or ""
-        if names_person(address):
-            self._open[-1] = replace(begun, kind=PERSON_MENTION)
-        if is_link(address):
-            self._end()
-            return
-        self._open.pop()
         shown = "".join(self._pieces[begun.piece :])
-        if address and shown not in {address, address.removeprefix("mailto:")}:
+        made = link(address)
+        if not carries_formatting(shown):
+            self._write(address)
+        elif made is None and address and shown not in {address, address.removeprefix("mailto:")}:
             self._write(f" ({address})")
+        if made is not None:
+            self._spans.append(Span(made[0], begun.start, self._length, made[1]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
-from core.model.message import UNSEEN
-from infra.telegram.formatting.marked_text import MarkedText
+from core.model.visibility import end_of_visible, shows_nothing
+from infra.telegram.formatting.marked_text import LARGEST_FORMATTING, MarkedText, Span
 
 LONGEST_TEXT: Final = 4096
 """Characters in one message. Source: https://core.telegram.org/bots/api#sendmessage."""
@@ -29,7 +31,7 @@ _JOINER, _LONGEST_CLUSTER = "\u200d", 64
 
 
 def split(marked: MarkedText, reserve: int = 0) -> Iterator[MarkedText]:
-    """Cut a text into messages of at most 4,096 characters and 100 pieces of formatting.
+    """Cut a text into messages of at most 4,096 characters, 100 pieces and 9,500 bytes of formatting.
 
     Args:
         marked: trimmed.
@@ -40,24 +42,63 @@ def split(marked: MarkedText, reserve: int = 0) -> Iterator[MarkedText]:
     """
     if len(marked.text) > LONGEST_TEXT - reserve:
         # What is kept free counts in the last message that is sent, so no blank one may come behind it.
-        marked = marked.piece(0, len(marked.text.rstrip(UNSEEN)))
+        end = _end(marked.text)
+        marked = marked if end == len(marked.text) else marked.piece(0, end)
     begin = 0
+    spans = _Ahead(marked.spans)
     while begin < len(marked.text):
-        end, after = _cut(marked.text, begin, begin + _room(marked, begin, reserve))
-        part = marked.piece(begin, end).trimmed()
-        if not part.shows_nothing:
+        end, after = _cut(marked.text, begin, begin + _room(marked.text, spans, begin, reserve))
+        part = marked.piece(begin, end, spans.before(end)).trimmed()
+        if not shows_nothing(part.text):
             yield part
+        spans.pass_by(after)
         begin = after
 
 
-def _room(marked: MarkedText, begin: int, reserve: int) -> int:
+def _end(text: str) -> int:
+    """Where the last sign that can be seen ends, with what is drawn on it."""
+    end = end_of_visible(text)
+    furthest = min(len(text), end + _LONGEST_CLUSTER)
+    while end < furthest and _belong_together(text, 0, end):
+        end += 1
+    return end
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """The formatting that is not behind us, sorted by start: each message looks at its own only."""
+
+    spans: tuple[Span, ...]
+    next: int = 0
+    begun: list[Span] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Span]:
+        return chain(self.begun, map(self.spans.__getitem__, range(self.next, len(self.spans))))
+
+    def before(self, end: int) -> Iterator[Span]:
+        """Those that begin before a place."""
+        for span in self:
+            if span.start >= end:
+                return
+            yield span
+
+    def pass_by(self, place: int) -> None:
+        """Forget those that end up to there."""
+        passed = list(self.before(place))
+        self.next += len(passed) - len(self.begun)
+        self.begun = [span for span in passed if span.end > place]
+
+
+def _room(text: str, spans: _Ahead, begin: int, reserve: int) -> int:
     """How many characters the message that begins here may take."""
-    left = len(marked.text) - begin
+    left = len(text) - begin
     # Unless this is the last message, something must stay for the last one.
     room = left if left <= LONGEST_TEXT - reserve else min(LONGEST_TEXT, left - 1)
-    spans = [span for span in marked.spans if span.end > begin]
-    if len(spans) > MOST_ENTITIES:
-        room = min(room, spans[MOST_ENTITIES].start - begin)
+    size = 0
+    for number, span in enumerate(spans.before(begin + room)):
+        size += span.size
+        if number >= MOST_ENTITIES or size > LARGEST_FORMATTING:
+            return max(min(room, span.start - begin), 1)
     return max(room, 1)
 
 
@@ -69,7 +110,7 @@ def _cut(text: str, begin: int, limit: int) -> tuple[int, int]:
         places = [
             found.span()
             for found in boundary.finditer(text, begin + (limit - begin) // _FEWEST_SHARE, limit + 1)
-            if begin < found.start() <= limit and not _belong_together(text, found.end())
+            if begin < found.start() <= limit and not _belong_together(text, begin, found.end())
         ]
         if places:
             return places[-1]
@@ -80,24 +121,24 @@ def _cut(text: str, begin: int, limit: int) -> tuple[int, int]:
 def _between_clusters(text: str, begin: int, limit: int) -> int:
     """The last place up to `limit` that does not tear apart what a reader sees as one character."""
     for end in range(limit, max(begin, limit - _LONGEST_CLUSTER), -1):
-        if not _belong_together(text, end):
+        if not _belong_together(text, begin, end):
             return end
     return limit
 
 
-def _belong_together(text: str, place: int) -> bool:
-    """Whether the characters before and after a place are one to the reader.
+def _belong_together(text: str, begin: int, place: int) -> bool:
+    """Whether the characters before and after a place are one to the reader, in what begins at `begin`.
 
     A short form of the rules for extended grapheme clusters. Source: https://unicode.org/reports/tr29/
     """
-    if not 0 < place < len(text):
+    if not begin < place < len(text):
         return False
     before, after = text[place - 1], text[place]
     if _JOINER in (before, after) or _extends(after) or (before, after) == ("\r", "\n"):
         return True
     if _is_flag(before) and _is_flag(after):
-        flags = len(text[:place]) - len(text[:place].rstrip(_FLAGS))
-        return flags % 2 == 1
+        message = text[begin:place]
+        return (len(message) - len(message.rstrip(_FLAGS))) % 2 == 1
     return _is_jamo(before) and _is_jamo(after)
 
 

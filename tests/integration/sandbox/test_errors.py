@@ -145,6 +145,7 @@ async def test_4096_code_points_are_not_too_long_whatever_they_take_in_utf_16(ca
             keyboard(url="http://localhost/x"),
             "Bad Request: inline keyboard button URL 'http://localhost/x' is invalid: Wrong HTTP URL",
         ),
+        (keyboard(text="\u2060", callback_data="x"), "Bad Request: BUTTON_TEXT_INVALID"),
         ({"inline_keyboard": [["a"]]}, CAN_NOT + "InlineKeyboardButton must be an Object"),
         ({"inline_keyboard": [[{"callback_data": "x"}]]}, CAN_NOT + 'Can\'t find field "text"'),
         (keyboard(text=1, callback_data="x"), CAN_NOT + 'Field "text" must be of type String'),

@@ -228,7 +228,9 @@ async def test_what_fails_after_its_caller_went_away_is_told_once_and_without_al
         await going
     await database.close()
     gc.collect()
-    assert [(each.levelname, each.action) for each in caplog.records] == [("INFO", "abandoned_failed")]
+    assert [(each.levelname, vars(each)["action"]) for each in caplog.records] == [
+        ("INFO", "abandoned_failed")
+    ]
 
 
 async def test_closing_finishes_what_was_asked_for_and_then_takes_no_more(address: PostgresAddress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
+import time
 import unicodedata
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from core.model.errors import Invalid
 from core.model.message import Format
 from core.model.part import FormattedText
+from core.model.visibility import shows_nothing
 from infra.sandbox.answers import MethodFailed
 from infra.sandbox.markup import parse
 from infra.telegram.formatting.formatter import TelegramFormatter
+from infra.telegram.formatting.marked_text import LARGEST_FORMATTING
 from infra.telegram.formatting.split import LONGEST_TEXT, MOST_ENTITIES
 
 FORMAT = TelegramFormatter().format
@@ -23,10 +26,9 @@ FORMAT = TelegramFormatter().format
 # What Telegram's own trimming takes away, and what no message can hold.
 BLANK = "".join(map(chr, range(33))) + "\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
 # What shows nothing when nothing else is there.
-SPACES = "".join(mark for mark in map(chr, range(sys.maxunicode + 1)) if mark.isspace())
-UNSEEN = BLANK + SPACES
+UNSEEN = "".join(mark for mark in map(chr, range(sys.maxunicode + 1)) if shows_nothing(mark))
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
-SPACE_PIECES = ("\u00a0", "\u3000" * 500, "\u2003\n", "\u202a\u00a0", "\u200b")
+SPACE_PIECES = ("\u00a0", "\u3000" * 500, "\u2003\n", "\u202a\u00a0", "\u200b", "\u3164" * 500, "❤\ufe0f")
 PIECES = st.sampled_from(
     [
         "word ",
@@ -95,12 +97,9 @@ def test_a_text_with_nothing_to_show_is_refused(text: str, markup: Format) -> No
     assert "nothing to show" in refused(text, markup)
 
 
-@pytest.mark.parametrize("text", ["**\u200b**", "<b> </b>", "&#32;"])
+@pytest.mark.parametrize("text", ["**\u200b**", "<b> </b>", "&#32;", "<b>\u3164</b>"])
 def test_a_text_that_is_empty_after_its_markup_is_refused(text: str) -> None:
-    if text.startswith("*"):
-        assert one(text, Format.MARKDOWN)  # a zero-width space is a character to Telegram
-    else:
-        assert "nothing to show" in refused(text)
+    assert "nothing to show" in refused(text, Format.MARKDOWN if text.startswith("*") else Format.HTML)
 
 
 @pytest.mark.parametrize(
@@ -129,17 +128,28 @@ def test_unicode_s_spaces_around_a_text_stay(markup: Format) -> None:
 
 
 def test_whatever_alone_is_nothing_to_the_sandbox_is_refused_before() -> None:
-    last_space = ord(max(SPACES))
-    for mark in map(chr, range(1, last_space + 1)):
+    for mark in (*map(chr, range(1, 0x3200)), *UNSEEN[1:]):
         try:
             parse(mark, "")
         except MethodFailed:
             assert "nothing to show" in refused(mark, Format.PLAIN), hex(ord(mark))
+        else:
+            assert one(mark, Format.PLAIN).text == mark
 
 
-@pytest.mark.parametrize("mark", ["\u200b", "\u2060", "\ufeff", "\u2800"])
-def test_what_telegram_may_show_is_not_refused(mark: str) -> None:
-    assert one(mark, Format.PLAIN).text == mark
+@pytest.mark.parametrize("markup", list(Format))
+def test_what_cannot_be_seen_stays_where_something_else_can_be_seen(markup: Format) -> None:
+    assert one("\u200bx\u2060y ❤\ufe0f", markup).text == "\u200bx\u2060y ❤\ufe0f"
+
+
+def test_what_is_drawn_on_the_last_sign_of_a_long_text_stays() -> None:
+    assert FORMAT("x" * 5000 + " ❤\ufe0f", Format.PLAIN)[-1].text.endswith("❤\ufe0f")
+
+
+def test_a_blank_part_in_the_middle_is_left_out() -> None:
+    for blank in ("\u200b", "\u3164", "\u2800", "\n\u2060"):
+        parts = FORMAT("a" * 4096 + blank * 9000 + "b", Format.PLAIN)
+        assert [part.text.strip(blank) for part in parts] == ["a" * 4096, "b"]
 
 
 @pytest.mark.parametrize(("text", "place"), [("ab\0", "Character 3"), ("\ud800", "Character 1")])
@@ -173,6 +183,8 @@ def test_characters_that_no_message_can_hold_are_refused(text: str, place: str, 
         ('<a href="tg://user?id=815">x</a>', "text_mention"),
         ('<a href="e.org/path">x</a>', "text_link"),
         ('<tg-emoji emoji-id="5368324170671202286">x</tg-emoji>', "custom_emoji"),
+        ('<tg-time unix="1647531900">x</tg-time>', "date_time"),
+        ('<a href="tg:user?id=815">x</a>', "text_mention"),
     ],
 )
 def test_each_tag_makes_its_formatting(text: str, kind: str) -> None:
@@ -198,6 +210,7 @@ def test_a_class_on_code_outside_a_block_means_nothing() -> None:
 def test_formatting_that_telegram_does_not_nest_is_left_out() -> None:
     assert marked(one("<code>a<b>b</b></code>", Format.HTML)) == [("code", "ab")]
     assert marked(one("<b>a<b>b</b></b>", Format.HTML)) == [("bold", "ab")]
+    assert marked(one('<tg-time unix="1">a<b>b</b></tg-time>', Format.HTML)) == [("date_time", "ab")]
     quotes = one("<blockquote>a<blockquote>b</blockquote></blockquote>", Format.HTML)
     assert marked(quotes) == [("blockquote", "ab")]
 
@@ -224,7 +237,17 @@ def test_references_are_resolved_as_telegram_does(text: str, shown: str) -> None
         ("<b>x</b", "Line 1, column 5: this closing tag is not complete"),
         ("<a>x</a>", "a link needs an address"),
         ('<a href="javascript:alert(1)">x</a>', "a link needs an address"),
+        ('a\n<a href="http://jenkins:8080/job/1">x</a>', "Line 2, column 1: a link needs an address"),
+        ('<a href="https://e.org:65536/">x</a>', "a link needs an address"),
+        ('<a href="mailto:a@e.org">x</a>', "a link needs an address"),
+        (f'<a href="https://e.org/{"x" * 9000}">x</a>', "a link needs an address"),
         ("<span>x</span>", 'must be <span class="tg-spoiler">'),
+        ("<tg-time>x</tg-time>", "must say when"),
+        ('<tg-time unix="0">x</tg-time>', "must say when"),
+        ('<tg-time unix="2147483648">x</tg-time>', "must say when"),
+        ('<tg-time unix="1" format="Y">x</tg-time>', "must say when"),
+        ('<tg-emoji emoji-id="0">x</tg-emoji>', "must name an emoji"),
+        (f'<tg-emoji emoji-id="{2**63}">x</tg-emoji>', "must name an emoji"),
         ("<tg-emoji>x</tg-emoji>", "must name an emoji"),
         ("<!-- x -->", "begins no tag"),
         ("&#0;", "&#0; names no character"),
@@ -266,6 +289,34 @@ def test_any_html_is_either_read_or_refused(text: str) -> None:
         ("![](https://e.org/i.png)", "https://e.org/i.png", [("text_link", "https://e.org/i.png")]),
         ("[Ada](tg://user?id=815)", "Ada", [("text_mention", "Ada")]),
         ("[x](/relative)", "x (/relative)", []),
+        ("[x](http://jenkins:8080/job/1)", "x (http://jenkins:8080/job/1)", []),
+        ("[**x** y](http://localhost)", "x y (http://localhost)", [("bold", "x")]),
+        ("![x](https://e.org:99999/i.png)", "x (https://e.org:99999/i.png)", []),
+        ("![](http://localhost/i.png)", "http://localhost/i.png", []),
+        ("<http://localhost:3000/a>", "http://localhost:3000/a", []),
+        ("<ftp://e.org/a>", "ftp://e.org/a", []),
+        ("[x][1]\n\n[1]: http://jenkins/ 'Jenkins'", "x (http://jenkins/)", []),
+        ("[x]\n\n[x]: /y", "x (/y)", []),
+        ("[x](javascript:alert)", "x (javascript:alert)", []),
+        ("[x](</größe/a b>)", "x (/größe/a%20b)", []),
+        ("[](https://e.org)", "https://e.org", [("text_link", "https://e.org")]),
+        ("[x]()", "x", []),
+        ("[`x`](https://e.org)", "x", [("text_link", "x")]),
+        ("[a `x`](https://e.org)", "a x", [("text_link", "a x")]),
+        ("[`x`](/y)", "x (/y)", [("code", "x")]),
+        ("**`x`**", "x", [("bold", "x"), ("code", "x")]),
+        ("[![x](https://e.org/i.png)](https://e.org)", "x", [("text_link", "x")]),
+        ("![👍](tg://emoji?id=5368324170671202286)", "👍", [("custom_emoji", "👍")]),
+        ("![now](tg://time?unix=1647531900&format=wDT)", "now", [("date_time", "now")]),
+        ("![now](tg://time?unix=0)", "now", [("text_link", "now")]),
+        ("**「重要」**です", "「重要」です", [("bold", "「重要」")]),
+        ("これは**「重要」**です", "これは「重要」です", [("bold", "「重要」")]),
+        ("请看**注意。**下面", "请看注意。下面", [("bold", "注意。")]),
+        ("*(重要)*です", "(重要)です", [("italic", "(重要)")]),
+        ("~~「古」~~新", "「古」新", [("strikethrough", "「古」")]),
+        ("**중요!**입니다", "중요!입니다", [("bold", "중요!")]),
+        ("**a:**b", "**a:**b", []),
+        ("a * 重 * b", "a * 重 * b", []),
         ("<ada@example.org>", "ada@example.org", []),
         ("one\n\n\ntwo\nthree  \nfour", "one\n\ntwo\nthree\nfour", []),
         ("- a\n- b\n  - c\n\n1) d", "• a\n• b\n  • c\n\n1. d", []),
@@ -392,3 +443,131 @@ def test_no_message_has_more_formatting_than_telegram_keeps() -> None:
     parts = FORMAT("<b>a</b> " * 250, Format.HTML)
     assert [len(part.entities) for part in parts] == [100, 100, 50]
     assert without_blanks("".join(part.text for part in parts)) == "a" * 250
+
+
+# Size of formatting
+
+
+def links(number: int, length: int) -> str:
+    return " ".join(f'<a href="{f"https://e.org/{i}/".ljust(length, "x")}">link</a>' for i in range(number))
+
+
+def test_twenty_links_of_446_characters_fit_into_a_message_and_25_do_not() -> None:
+    assert len(FORMAT(links(20, 446), Format.HTML)) == 1
+    parts = FORMAT(links(25, 446), Format.HTML)
+    assert [len(part.entities) for part in parts] == [20, 5]
+    assert " ".join(part.text for part in parts) == " ".join(["link"] * 25)
+
+
+@given(st.lists(st.sampled_from([links(1, 30), links(1, 3000), links(9, 900), "<b>b</b>", "word " * 300])))
+def test_no_message_has_more_formatting_than_telegram_takes(pieces: list[str]) -> None:
+    for part in read_or_refused(" ".join(pieces), Format.HTML):
+        check(part)
+        assert sum(12 + len(entity.url or "") for entity in part.entities) <= LARGEST_FORMATTING
+
+
+def test_an_address_that_fills_a_message_by_itself_is_shown_as_text() -> None:
+    address = f"https://e.org/{'x' * 9000}"
+    parts = FORMAT(f"[label]({address})", Format.MARKDOWN)
+    assert "".join(part.text for part in parts) == f"label ({address})"
+    assert not any(part.entities for part in parts)
+
+
+def test_a_language_that_is_none_is_left_out() -> None:
+    for text, markup in (
+        ("```" + "x" * 9600 + "\na\n```", Format.MARKDOWN),
+        (f'<pre><code class="language-{"x" * 9600}">a</code></pre>', Format.HTML),
+    ):
+        assert one(text, markup).entities[0].language is None
+
+
+def test_times_and_people_are_kept_as_telegram_s_own_links() -> None:
+    text = '<tg-time unix="1647531900" format="wDT">x</tg-time> <a href="TG:user?id=815">Ada</a>'
+    assert [entity.url for entity in one(text, Format.HTML).entities] == [
+        "tg://time?unix=1647531900&format=wDT",
+        "tg://user?id=815",
+    ]
+
+
+# Tables
+
+WIDE = """
+| Job | State | Log |
+|---|---|---|
+| build | ok | [open](https://e.org/1) |
+| deploy | **failed** | |
+"""
+
+
+def test_a_narrow_table_stands_in_columns() -> None:
+    part = one(
+        "Jobs:\n\n| 名前 | State |\n|---|---|\n| `a` | **ok** |\n| b | failed |\n\nEnd", Format.MARKDOWN
+    )
+    assert part.text.split("\n") == ["Jobs:", "", "名前  State", "a     ok", "b     failed", "", "End"]
+    assert [kind for kind, _ in marked(part)] == ["pre"]
+
+
+def test_a_table_that_no_phone_shows_is_written_row_by_row() -> None:
+    part = one(WIDE, Format.MARKDOWN)
+    assert part.text == "Job: build\nState: ok\nLog: open\n\nJob: deploy\nState: failed"
+    assert marked(part) == [
+        ("bold", "Job: build"),
+        ("text_link", "open"),
+        ("bold", "Job: deploy"),
+        ("bold", "failed"),
+    ]
+
+
+def test_a_table_with_many_rows_or_none_says_its_heads_once() -> None:
+    head = "| " + " | ".join(["A long head of a column"] * 3) + " |\n|---|---|---|\n"
+    parts = FORMAT(head + "| a | b | c |\n" * 200, Format.MARKDOWN)
+    text = "\n".join(part.text for part in parts)
+    assert text.count("A long head of a column") == 3
+    assert text.count("a · b · c") == 200
+    assert one(head, Format.MARKDOWN).text == " · ".join(["A long head of a column"] * 3)
+
+
+def test_no_cell_of_a_table_is_lost() -> None:
+    extra = "| a | b |\n|---|---|\n| 1 | `x || y` |"
+    assert one(extra, Format.MARKDOWN).text == "| a | b |\n|---|---|\n| 1 | x || y |"
+    escaped = "| a | b |\n|---|---|\n| 1 | `x \\|\\| y` |"
+    assert one(escaped, Format.MARKDOWN).text == "a  b\n1  x || y"
+    without_first = "| A long head of a column | Another |\n|---|---|\n| | 2 |\n| 3 | |"
+    assert one(without_first, Format.MARKDOWN).text == "Another: 2\n\nA long head of a column: 3"
+
+
+def test_a_table_does_not_make_a_short_text_long() -> None:
+    columns = "|" + "a|" * 5000 + "\n|" + "-|" * 5000 + "\n" + "|a\n" * 3000
+    assert sum(len(part.text) for part in FORMAT(columns, Format.MARKDOWN)) < 2 * len(columns)
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ("markup", "unit"),
+    [
+        (Format.HTML, ("<b><i>", " " * 6, "</i></b>")),
+        (Format.HTML, ("", '<a href="https://e.org">a</a> ', "")),
+        (Format.MARKDOWN, ("", "*a* **b *c ", "")),
+        (Format.MARKDOWN, ("", "![[a](b <", "")),
+        (Format.MARKDOWN, ("", "a|b\n-|-\n", "")),
+        (Format.MARKDOWN, ("a|b\n-|-\n", "x\n", "x|y|z\n")),
+        (Format.MARKDOWN, ("> ", "- a\n", "")),
+        (Format.PLAIN, ("", "🇩🇪\u200b ", "")),
+    ],
+    ids=["nested", "links", "emphasis", "brackets", "tables", "tables in vain", "lists", "flags"],
+)
+def test_four_times_the_text_takes_four_times_as_long(markup: Format, unit: tuple[str, str, str]) -> None:
+    def seconds(characters: int) -> float:
+        times = characters // len("".join(unit))
+        text = unit[0] * times + unit[1] * times + unit[2] * times
+        taken = []
+        for _ in range(3):
+            begun = time.thread_time()
+            read_or_refused(text, markup)
+            taken.append(time.thread_time() - begun)
+        return min(taken)
+
+    seconds(1000)
+    assert seconds(32_000) < 8 * seconds(8_000) + 0.01
