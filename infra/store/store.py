@@ -18,7 +18,7 @@ from infra.store.sql.chats import SqlChatStore
 from infra.store.sql.heartbeat import SqlHeartbeatStore
 from infra.store.sql.inbox import SqlInboxStore
 from infra.store.sql.jobs import SqlJobStore
-from infra.store.sql.metrics import SqlFigureStore
+from infra.store.sql.metrics import SqlMetricsStore
 from infra.store.sql.tasks import SqlTaskStore
 from infra.store.sql.transactions import Database
 from infra.store.sqlite.waiting import WaitingSqliteDatabase
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("telegate.store")
 
 
-class Store(SqlTaskStore, SqlJobStore, SqlInboxStore, SqlChatStore, SqlHeartbeatStore, SqlFigureStore):
+class Store(SqlTaskStore, SqlJobStore, SqlInboxStore, SqlChatStore, SqlHeartbeatStore, SqlMetricsStore):
     """The ports `TaskStore`, `JobStore`, `InboxStore`, `ChatStore` and `HeartbeatStore` for one bot.
 
     Args:

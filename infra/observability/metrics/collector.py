@@ -93,7 +93,7 @@ class Collector:
         yield "telegate_telegram_paused_seconds", (), left
 
     def _webhook(self) -> _Collected:
-        looks, healer = self.watch.figures, self.watch.healer
+        looks, healer = self.watch.counters, self.watch.healer
         yield "telegate_webhook_looks_total", ("failed",), looks.failed_looks
         yield "telegate_webhook_looks_total", ("answered",), looks.looks - looks.failed_looks
         yield "telegate_webhook_set_again_total", (), 0 if healer is None else healer.times

@@ -17,7 +17,7 @@ from core.metrics import Exposition
 from core.model.errors import StorageUnavailable
 from infra.observability.metrics.families import FAMILIES, Samples, Scope
 from infra.observability.metrics.serialization import deserialize, serialize
-from infra.store.sql.metrics import Kept, Open
+from infra.store.sql.metrics import Open, SavedMetrics
 
 log = logging.getLogger("telegate.metrics")
 
@@ -39,10 +39,10 @@ has a series of its own.
 class MetricsStore(Protocol):
     """The metrics in the database. Every method raises `StorageUnavailable`."""
 
-    async def keep_figures(self, process: str, seq: int, told: str) -> None:
+    async def save_metrics(self, process: str, seq: int, told: str) -> None:
         """Save the metrics of a process, as text; a `seq` that is lower than the last one changes nothing."""
 
-    async def all_figures(self) -> Sequence[Kept]:
+    async def load_metrics(self) -> Sequence[SavedMetrics]:
         """The metrics of every process that lives."""
 
     async def open_tasks(self) -> Open:
@@ -92,12 +92,12 @@ class SharedMetrics:
         while self.shared:
             try:
                 await self._save()
-                self._unsaved.end("Metrics are saved for the other processes again.", action="figures_kept")
+                self._unsaved.end("Metrics are saved for the other processes again.", action="metrics_saved")
             except StorageUnavailable as error:
                 self._unsaved.begin(
                     "Metrics could not be saved for the other processes: %s",
                     error.detail,
-                    action="figures_unkept",
+                    action="metrics_unsaved",
                 )
             await asyncio.sleep(SAVE_EVERY)
 
@@ -112,7 +112,7 @@ class SharedMetrics:
         # One after the other, so that what is saved last is the newest.
         async with self._turn:
             self._saves += 1
-            await self.store.keep_figures(self.name, self._saves, serialize(self.collect()))
+            await self.store.save_metrics(self.name, self._saves, serialize(self.collect()))
 
     async def _by_process(self) -> Mapping[str, Samples]:
         """The metrics of each process, the one that saved last at the end.
@@ -123,7 +123,7 @@ class SharedMetrics:
             return {self.name: self.collect()}
         try:
             await self._save()
-            saved = sorted(await self.store.all_figures(), key=lambda one: one.at)
+            saved = sorted(await self.store.load_metrics(), key=lambda one: one.at)
         except StorageUnavailable:
             return {self.name + UNSAVED: self.collect()}
         return {one.process: deserialize(one.told) for one in saved}

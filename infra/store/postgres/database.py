@@ -39,7 +39,7 @@ _LOCK_NOTHING = Statement(
 
 
 @dataclass(slots=True)
-class _Figures:
+class _Counters:
     """See `Worker`; a group is one transaction here."""
 
     transactions: int = 0
@@ -89,7 +89,7 @@ class PostgresDatabase:
             "reserved": (work, nullcontext()),
             "check": (asyncio.Semaphore(1), nullcontext()),
         }
-        self._figures: Mapping[Access, _Figures] = {access: _Figures() for access in self._turns}
+        self._counters: Mapping[Access, _Counters] = {access: _Counters() for access in self._turns}
 
     async def write(self, transaction: Callable[[], Transaction[T]], *, reserved: bool = False) -> T:
         """See `Database.write`."""
@@ -111,7 +111,7 @@ class PostgresDatabase:
     @property
     def workers(self) -> Mapping[str, Worker]:
         """See `Database.workers`."""
-        return {access: figures for access, figures in self._figures.items() if access != "check"}
+        return {access: counters for access, counters in self._counters.items() if access != "check"}
 
     async def close(self) -> None:
         """See `Database.close`."""
@@ -141,7 +141,7 @@ class PostgresDatabase:
 
     async def _run_in_turn(self, access: Access, transaction: Callable[[], Transaction[T]]) -> T:
         arrived = self._loop.time()
-        figures = self._figures[access]
+        counters = self._counters[access]
         first, second = self._turns[access]
         try:
             async with asyncio.timeout(self._patience) as waiting, first, second:
@@ -152,11 +152,11 @@ class PostgresDatabase:
                 except Exception as error:  # noqa: BLE001 - whoever asked is told, whatever it is
                     failure = translate(error)
                 finally:
-                    figures.seconds.observe(self._loop.time() - began)
+                    counters.seconds.observe(self._loop.time() - began)
         except TimeoutError:
             failure = StorageBusy(_BUSY, retry_after=1)
         finally:
-            figures.transactions += 1
+            counters.transactions += 1
         raise failure
 
     async def _run(

@@ -30,7 +30,7 @@ _OPEN_STATES: Final = ("queued", "sending", "asked")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedMetrics:
     """The figures of one process, as it has kept them.
 
     Attributes:
@@ -57,10 +57,10 @@ class Open:
     oldest: float
 
 
-class SqlFigureStore(SqlStore):
+class SqlMetricsStore(SqlStore):
     """What `infra.observability.metrics` needs, in SQL."""
 
-    async def keep_figures(self, process: str, seq: int, told: str) -> None:
+    async def save_metrics(self, process: str, seq: int, told: str) -> None:
         """Keep the figures of a process for the others, and forget those of processes that are gone.
 
         Args:
@@ -72,10 +72,10 @@ class SqlFigureStore(SqlStore):
         keep = Statement(_KEEP, (self.bot, process, seq, now, told))
         await self._write(lambda: _both(keep, Statement(_FORGET, (self.bot, _earliest(now)))))
 
-    async def all_figures(self) -> Sequence[Kept]:
+    async def load_metrics(self) -> Sequence[SavedMetrics]:
         """The figures of every process that lives, or lived a moment ago, by their names."""
         statement = Statement(_ALL, (self.bot, _earliest(self._now())))
-        return [Kept(*row) for row in await self.database.read(lambda: rows_of(statement))]
+        return [SavedMetrics(*row) for row in await self.database.read(lambda: rows_of(statement))]
 
     async def open_tasks(self) -> Open:
         """How many tasks are not final; what is final is never looked at."""

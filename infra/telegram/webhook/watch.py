@@ -34,7 +34,7 @@ _NOTHING_YET: Final = Finding("Telegram has not answered yet.", "Telegram has no
 
 
 @dataclass(slots=True)
-class WebhookFigures:
+class WebhookCounters:
     """What is counted, for whoever measures.
 
     Attributes:
@@ -62,7 +62,7 @@ class WebhookWatch:
         healer: sets the webhook again; None leaves that to the operator.
         look_every: seconds between two looks while all is well.
         look_again: when to look again while something is wrong.
-        figures: what is counted in this process.
+        counters: what is counted in this process.
     """
 
     client: TelegramClient
@@ -74,7 +74,7 @@ class WebhookWatch:
     healer: Healer | None = None
     look_every: float = LOOK_EVERY
     look_again: RetryPolicy = LOOK_AGAIN
-    figures: WebhookFigures = field(default_factory=WebhookFigures)
+    counters: WebhookCounters = field(default_factory=WebhookCounters)
     _diagnosis: Diagnosis = field(init=False)
     _logged: str = _OK
     _seen: TroubleKind | None = None
@@ -118,16 +118,16 @@ class WebhookWatch:
 
     async def look(self) -> None:
         """Ask Telegram once, tell what has changed, and do something about it."""
-        self.figures.looks += 1
+        self.counters.looks += 1
         try:
             state = await self.client.webhook_info()
         except (NotDelivered, Rejected, DeliveryUnknown) as error:
-            self.figures.failed_looks += 1
+            self.counters.failed_looks += 1
             self.heartbeat.report(Finding(error.detail, self._finding.webhook))
             return
         trouble = await self._diagnosed(state)
-        self.figures.pending = state.pending
-        self.figures.state = _OK if trouble is None else trouble.kind.value
+        self.counters.pending = state.pending
+        self.counters.state = _OK if trouble is None else trouble.kind.value
         self.heartbeat.report(Finding(_OK, _OK if trouble is None else trouble.words))
         self._log_change(trouble)
         await self._end_outage()
@@ -164,7 +164,7 @@ class WebhookWatch:
             extra={
                 "action": "webhook_trouble",
                 "trouble": trouble.kind.value,
-                "pending": self.figures.pending,
+                "pending": self.counters.pending,
             },
         )
 

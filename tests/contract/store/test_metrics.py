@@ -10,7 +10,7 @@ import pytest
 
 from core.model.transition import TaskState
 from infra.store import Store
-from infra.store.sql.metrics import FORGOTTEN_AFTER, Kept, Open
+from infra.store.sql.metrics import FORGOTTEN_AFTER, Open, SavedMetrics
 from infra.store.sql.rows import milliseconds
 from tests.contract.store.samples import BOT, NOW, StoppedClock, a_message, a_question, add, ask, later
 
@@ -31,46 +31,49 @@ def _at(store: Store, seconds: float) -> Store:
 
 
 async def test_figures_are_read_as_they_were_kept(store: Store) -> None:
-    assert await store.all_figures() == []
-    await store.keep_figures("two", 1, '{"a":[[[],1]]}')
-    await store.keep_figures("one", 1, "{}")
+    assert await store.load_metrics() == []
+    await store.save_metrics("two", 1, '{"a":[[[],1]]}')
+    await store.save_metrics("one", 1, "{}")
     at = milliseconds(NOW)
-    assert await store.all_figures() == [Kept("one", at, "{}"), Kept("two", at, '{"a":[[[],1]]}')]
+    assert await store.load_metrics() == [
+        SavedMetrics("one", at, "{}"),
+        SavedMetrics("two", at, '{"a":[[[],1]]}'),
+    ]
 
 
 async def test_what_is_kept_later_takes_the_place_of_what_was_kept_before(store: Store) -> None:
     for number in range(1, 4):
-        await store.keep_figures("one", number, f"[{number}]")
-    assert [kept.told for kept in await store.all_figures()] == ["[3]"]
+        await store.save_metrics("one", number, f"[{number}]")
+    assert [kept.told for kept in await store.load_metrics()] == ["[3]"]
 
 
 async def test_a_write_that_arrives_late_undoes_nothing(store: Store) -> None:
-    await store.keep_figures("one", 7, "new")
-    await _at(store, 1).keep_figures("one", 6, "old")
-    await store.keep_figures("one", 7, "the same again")
-    assert [kept.told for kept in await store.all_figures()] == ["new"]
+    await store.save_metrics("one", 7, "new")
+    await _at(store, 1).save_metrics("one", 6, "old")
+    await store.save_metrics("one", 7, "the same again")
+    assert [kept.told for kept in await store.load_metrics()] == ["new"]
 
 
 async def test_many_processes_may_keep_their_figures_at_once(store: Store) -> None:
-    await asyncio.gather(*(store.keep_figures(f"p{number:02}", 1, "{}") for number in range(40)))
-    assert [kept.process for kept in await store.all_figures()] == [f"p{number:02}" for number in range(40)]
+    await asyncio.gather(*(store.save_metrics(f"p{number:02}", 1, "{}") for number in range(40)))
+    assert [kept.process for kept in await store.load_metrics()] == [f"p{number:02}" for number in range(40)]
 
 
 async def test_a_process_that_is_silent_for_a_minute_is_left_out_and_then_deleted(store: Store) -> None:
-    await store.keep_figures("gone", 1, "{}")
+    await store.save_metrics("gone", 1, "{}")
     last = FORGOTTEN_AFTER.total_seconds()
-    assert [kept.process for kept in await _at(store, last).all_figures()] == ["gone"]
-    assert await _at(store, last + 1).all_figures() == []
-    await _at(store, last + 1).keep_figures("here", 1, "{}")
+    assert [kept.process for kept in await _at(store, last).load_metrics()] == ["gone"]
+    assert await _at(store, last + 1).load_metrics() == []
+    await _at(store, last + 1).save_metrics("here", 1, "{}")
     assert [row[0] for row in await ask(store, "SELECT process FROM telegate_metrics")] == ["here"]
 
 
 async def test_a_process_that_was_only_frozen_comes_back(store: Store) -> None:
-    await store.keep_figures("frozen", 5, "before")
+    await store.save_metrics("frozen", 5, "before")
     woken = _at(store, 300)
-    await woken.keep_figures("other", 1, "{}")
-    await woken.keep_figures("frozen", 6, "after")
-    assert [(kept.process, kept.told) for kept in await woken.all_figures()] == [
+    await woken.save_metrics("other", 1, "{}")
+    await woken.save_metrics("frozen", 6, "after")
+    assert [(kept.process, kept.told) for kept in await woken.load_metrics()] == [
         ("frozen", "after"),
         ("other", "{}"),
     ]
@@ -78,10 +81,10 @@ async def test_a_process_that_was_only_frozen_comes_back(store: Store) -> None:
 
 async def test_another_bot_s_figures_are_its_own(store: Store) -> None:
     other = Store(store.database, BOT + 1, StoppedClock(), store._keys)
-    await store.keep_figures("one", 1, "ours")
-    await other.keep_figures("one", 1, "theirs")
-    assert [kept.told for kept in await store.all_figures()] == ["ours"]
-    assert [kept.told for kept in await other.all_figures()] == ["theirs"]
+    await store.save_metrics("one", 1, "ours")
+    await other.save_metrics("one", 1, "theirs")
+    assert [kept.told for kept in await store.load_metrics()] == ["ours"]
+    assert [kept.told for kept in await other.load_metrics()] == ["theirs"]
     await add(store, a_message())
     assert (await other.open_tasks()).by_state == {"queued": 0, "sending": 0, "asked": 0}
 

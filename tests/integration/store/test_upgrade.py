@@ -345,7 +345,7 @@ async def test_everything_else_is_as_it_was(upgraded: Store) -> None:
     assert await steps(store, answered.id) == [Step.SENDING, Step.ASKED, Step.ANSWERED]
     presence = Presence(later(5), later(4), Leader("before-1", later(50)), Finding("ok", "It is stolen."))
     assert await store.beat(lambda before: (before or Presence(NOW), None)) == (presence, None)
-    assert [kept.process for kept in await store.all_figures()] == ["before-1"]
+    assert [kept.process for kept in await store.load_metrics()] == ["before-1"]
     assert (await store.open_tasks()).by_state == {"queued": 6, "sending": 5, "asked": 3}
     assert await ask(store, "SELECT name FROM telegate_quarantine") == [("78",)]
     assert len(store.button_keys()) == 1

@@ -141,20 +141,20 @@ async def test_a_stolen_webhook_is_told_once_and_so_is_that_it_is_well_again(
     watch = await stage.watch()
     assert watch.webhook == "Telegram has not told yet."
     await watch.look()
-    assert (watch.telegram, watch.webhook, watch.figures.state, lines()) == ("ok", "ok", "ok", [])
+    assert (watch.telegram, watch.webhook, watch.counters.state, lines()) == ("ok", "ok", "ok", [])
     await stage.steal()
     await watch.look()
     assert (watch.webhook, lines()) == (STOLEN, [])
     for _ in range(3):
         await watch.look()
-    assert (watch.telegram, watch.webhook, watch.figures.state) == ("ok", STOLEN, "stolen")
+    assert (watch.telegram, watch.webhook, watch.counters.state) == ("ok", STOLEN, "stolen")
     told = [f"Something is wrong with the webhook. {STOLEN} It points to elsewhere.example."]
     assert lines() == told
     await stage.client.webhook_delete()
     await watch.look()
     await watch.look()
     told.append("Something is wrong with the webhook. No webhook is set. Run: telegate webhook set")
-    assert (watch.figures.state, lines()) == ("unset", told)
+    assert (watch.counters.state, lines()) == ("unset", told)
     await stage.give_back()
     await watch.look()
     assert (watch.webhook, lines()) == ("ok", [*told, "The webhook is well again."])
@@ -174,7 +174,7 @@ async def test_a_delivery_that_fails_is_told_in_telegram_s_words_until_one_succe
     await watch.look()
     advice = "Check that the address is reached from outside."
     words = f"Telegram could lately not deliver: Connection refused. {advice}"
-    assert (watch.webhook, watch.figures.state, watch.figures.pending) == (words, "failing", 1)
+    assert (watch.webhook, watch.counters.state, watch.counters.pending) == (words, "failing", 1)
     assert lines() == [f"Something is wrong with the webhook. {words}"]
     stage.post.url = address
     watch._diagnosis.url = address
@@ -196,10 +196,10 @@ async def test_a_tap_that_telegram_gave_up_ends_as_an_outage_and_the_error_is_no
     await stage.sandbox.wait_for(lambda: stage.sandbox.updates.attempts)
     stage.clock.advance(60)
     await watch.look()
-    assert watch.figures.pending == 1
+    assert watch.counters.pending == 1
     await _until(lambda: stage.sandbox.updates.pending == 0)
     await watch.look()
-    assert (watch.figures.pending, watch.figures.state, stage.store.reprompted) == (0, "failing", [])
+    assert (watch.counters.pending, watch.counters.state, stage.store.reprompted) == (0, "failing", [])
     stage.clock.advance(301)
     await watch.look()
     assert watch.webhook == "ok"
@@ -221,7 +221,7 @@ async def test_a_telegram_that_brings_nothing_and_tells_no_error_is_noticed(
         stage.clock.advance(5)
         await watch.look()
         await watch.look()
-        assert watch.figures.state == "silent"
+        assert watch.counters.state == "silent"
         assert lines()[0].startswith("Something is wrong with the webhook. Updates wait at Telegram")
     await asyncio.wait_for(stage.post.arrived.wait(), 10)
     await watch.look()
@@ -271,7 +271,7 @@ async def test_a_telegram_that_does_not_answer_is_told_and_counted(stage: Stage)
         await watch.look()
     assert watch.telegram.startswith("Telegram cannot be reached.")
     assert watch.webhook == "ok"
-    assert (watch.figures.looks, watch.figures.failed_looks) == (2, 1)
+    assert (watch.counters.looks, watch.counters.failed_looks) == (2, 1)
 
 
 # One process for all
@@ -285,11 +285,11 @@ async def test_only_the_leader_asks_and_the_others_know_what_it_found(stage: Sta
     await _until(lambda: first.webhook == STOLEN)
     for heartbeat in processes:
         await heartbeat.beat()
-    assert (second.webhook, second.figures.looks) == (STOLEN, 0)
+    assert (second.webhook, second.counters.looks) == (STOLEN, 0)
     running[0].cancel()
     await processes[0].leave()
     beating = asyncio.create_task(processes[1].run())
-    await _until(lambda: second.figures.looks > 0)
+    await _until(lambda: second.counters.looks > 0)
     await stage.give_back()
     await _until(lambda: second.webhook == "ok")
     for task in (*running, beating):
@@ -346,7 +346,7 @@ async def test_a_failing_webhook_is_set_again_only_after_two_minutes(stage: Stag
     for seconds in (0, 60, 59):
         stage.clock.advance(seconds)
         await watch.look()
-        assert (watch.figures.state, len(stage.calls())) == ("failing", before)
+        assert (watch.counters.state, len(stage.calls())) == ("failing", before)
     stage.clock.advance(1)
     await watch.look()
     assert len(stage.calls()) == before + 1

@@ -15,7 +15,7 @@ from infra.observability.metrics.families import Samples
 from infra.observability.metrics.serialization import serialize
 from infra.observability.metrics.sharing import UNSAVED, SharedMetrics, process_name
 from infra.store.errors import StorageBusy
-from infra.store.sql.metrics import Kept, Open
+from infra.store.sql.metrics import Open, SavedMetrics
 
 AWAY = StorageUnavailable("The database cannot be reached.", retry_after=3)
 
@@ -31,23 +31,23 @@ class MemoryMetrics:
         tried: set when something was saved, or could not be.
     """
 
-    rows: dict[str, tuple[int, Kept]] = field(default_factory=dict)
+    rows: dict[str, tuple[int, SavedMetrics]] = field(default_factory=dict)
     trouble: TelegateError | None = None
     unreadable: bool = False
     holding: Callable[[], Awaitable[object]] | None = None
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     tries: int = 0
 
-    async def keep_figures(self, process: str, seq: int, told: str) -> None:
+    async def save_metrics(self, process: str, seq: int, told: str) -> None:
         self.tries += 1
         self.tried.set()
         if self.holding is not None:
             await self.holding()
         self._fail()
         if process not in self.rows or self.rows[process][0] < seq:
-            self.rows[process] = seq, Kept(process, self.tries, told)
+            self.rows[process] = seq, SavedMetrics(process, self.tries, told)
 
-    async def all_figures(self) -> Sequence[Kept]:
+    async def load_metrics(self) -> Sequence[SavedMetrics]:
         self._fail()
         if self.unreadable:
             raise AWAY
@@ -194,7 +194,7 @@ async def test_a_process_that_cannot_save_its_metrics_says_so_once_and_goes_on_t
                 await asyncio.sleep(0)
     running.cancel()
     assert "one" in store.rows
-    assert [record.__dict__["action"] for record in caplog.records] == ["figures_unkept", "figures_kept"]
+    assert [record.__dict__["action"] for record in caplog.records] == ["metrics_unsaved", "metrics_saved"]
 
 
 async def test_the_last_save_does_not_keep_a_process_from_ending(
@@ -219,7 +219,7 @@ async def test_metrics_of_a_newer_version_are_taken_as_far_as_they_are_known(sto
         "telegate_update_seconds": [((), (1.0, 2, 3))],
         "telegate_policy_refused": [((), (1.0, 2.0))],
     }
-    await store.keep_figures("newer", 1, serialize(newer))
+    await store.save_metrics("newer", 1, serialize(newer))
     exposed = await Process("one", store).exposed()
     assert {name for name, process in exposed if process == "newer"} == {"telegate_hints_dropped_total"}
 
