@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -65,6 +65,9 @@ TITLES: Mapping[str, str] = {
 
 _STATUS_OF_CODE = {error.code: status for error, status in STATUSES.items()}
 
+MOST_PROBLEMS: Final = 50
+"""Wrong fields that an answer tells one by one."""
+
 _UNTIL_ANOTHER = 60
 """Seconds after which another task is worth a try, once Telegram was away until one expired."""
 
@@ -79,11 +82,15 @@ def status_of(error: TelegateError) -> int:
 def problem_response(error: TelegateError, request_id: str) -> web.Response:
     """An error as the answer to a request."""
     extra: dict[str, Any] = {}
+    detail = error.detail
     if isinstance(error, Invalid):
-        extra["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in error.problems]
+        told = error.problems[:MOST_PROBLEMS]
+        extra["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in told]
+        if more := error.more + len(error.problems) - len(told):
+            detail += f" The first {len(told)} are told; there are {more:,} more."
     if error.task is not None:
         extra["task"] = task_document(error.task)
-    response = _problem(status_of(error), error.code, error.detail, request_id, extra)
+    response = _problem(status_of(error), error.code, detail, request_id, extra)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, MethodNotAllowed):
