@@ -27,6 +27,7 @@ from core.jobs.rearming import Rearming
 from core.jobs.sending import Sender
 from core.jobs.sweep import Sweep
 from core.model.errors import StorageUnavailable
+from core.policy.concurrency import Concurrency
 from core.policy.rate_limit import Allowances
 from core.ports import GatewayIdentity, Waker
 from core.services.factory import Drafter
@@ -55,7 +56,8 @@ from infra.observability.metrics import Collector, process_name
 from infra.observability.metrics import Metrics as SharedMetrics
 from infra.observability.skew import SkewWatch
 from infra.server.background import running
-from infra.server.runner import GatewayRunner, make_runner
+from infra.server.runner import GatewayRunner, make_runner, server_limits
+from infra.server.runner import Limits as ServerLimits
 from infra.server.worker import BAD_START, tell_bad_start
 from infra.store import Store, StoreRefused, open_postgres, open_sqlite
 from infra.store.sqlite.waiting import WaitingSqliteDatabase
@@ -92,7 +94,7 @@ async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         _collect_less_often()
-        gateway.figures.runner = make_runner(app, settings)
+        gateway.figures.runner = make_runner(app, settings, limits=gateway.limits)
         return gateway.figures.runner
 
 
@@ -110,9 +112,13 @@ class Gateway:
         client: Telegram.
         policy: read and checked.
         clock: the store has the same one.
+
+    Attributes:
+        limits: what clients may take of the server.
     """
 
     key_pace = USUAL_PACE
+    limits = ServerLimits()
 
     def __init__(
         self, settings: Settings, store: Store, client: TelegramClient, policy: PolicyFile, clock: SystemClock
@@ -151,6 +157,7 @@ class Gateway:
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> Gateway:
         """Open what has to be open, and start the loops; the stack closes everything again."""
         gateway = await cls.assemble(settings, stack, lock_wait=settings.shutdown_grace + _LOCK_EXTRA)
+        gateway.limits = server_limits(settings)
         stack.enter_context(gateway.figures.watchdog)
         stack.push_async_callback(gateway.attending.leave)
         stack.push_async_callback(gateway.metrics.leave)
@@ -310,6 +317,7 @@ class Gateway:
             limits=Limits(settings.max_wait_seconds, settings.trusted_proxies),
             about=About(__version__, settings.durability, processes, settings.public_url),
             metrics=Metrics(self.figures.requests, self.metrics.tell, _bytes_of(settings.metrics_token)),
+            concurrency=Concurrency(self.limits.connections),
         )
 
     async def rearm_for_all(self) -> int:
