@@ -17,6 +17,7 @@ from tests.acceptance.gateway import (
     START_LIMIT,
     Gate,
     Server,
+    allow_open_files,
     derived_webhook_secret,
     message,
     opened,
@@ -98,6 +99,7 @@ async def test_clients_that_read_no_answer_cost_little_memory_and_keep_nobody_ou
 
 @pytest.mark.slow
 async def test_a_thousand_clients_that_read_no_answer_are_dropped(tmp_path: Path) -> None:
+    allow_open_files(1000)
     async with opened(tmp_path, settings={"LOG_LEVEL": "debug"}) as gate:
         before = resident_bytes(gate.server)
         async with flood(gate.server, 1000, DESCRIPTION):
