@@ -6,15 +6,20 @@ import asyncio
 import contextlib
 import logging
 import resource
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 
-from infra.server.runner import Connection, Limits, affordable_connections
-from tests.integration.platform.servers import LIMIT, InProcess, Serve
+from infra.config.settings import Settings
+from infra.server.runner import Connection, Limits, affordable_connections, make_runner
+from infra.server.tls import self_signed_pair
+from tests.integration.platform.servers import ENOUGH, LIMIT, InProcess, Serve
 
 SHORT = Limits(connections=100, header=0.5, body=0.5, slowest=1000, idle=0.5, refusal=0.2)
 PATIENT = replace(SHORT, header=LIMIT, body=LIMIT, idle=LIMIT)
@@ -446,8 +451,9 @@ async def test_requests_that_are_sent_ahead_wait_unread_and_are_answered_in_thei
         client = await running.connect()
         ahead = "".join(f"GET /noted?{name} HTTP/1.1\r\nHost: x\r\n\r\n" for name in names)
         client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n" + ahead)
-        await until(lambda: answering.begun == 1 and any(one._unread for one in running.server._connections))
+        await until(lambda: answering.begun == 1 and running.server.held > 0)
         (connection,) = running.server._connections
+        assert isinstance(connection, Connection)
         assert len(connection._messages) <= 3
         assert running.server.held >= len(connection._unread)
         answering.holding.set()
@@ -467,6 +473,46 @@ async def test_who_sends_many_requests_at_once_lets_others_in_between(serve: Ser
         other.send("GET /noted?other HTTP/1.1\r\nHost: x\r\n\r\n")
         await other.answer()
     assert answering.heard.index("other") < 100
+
+
+async def read_and_drop(certificate: Path, key: Path, answering: Answering) -> None:
+    """Over TLS, one client takes two large answers, and one takes nothing of three."""
+    limits = replace(PATIENT, answer=1.0, slowest=1)
+    runner = make_runner(answering.app, Settings.from_environment(ENOUGH, None), limits=limits)
+    await runner.setup()
+    server = runner.gateway_server
+    assert server is not None
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(certificate, key)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=served).start()
+    address, trusting = runner.addresses[0], ssl.create_default_context(cafile=str(certificate))
+    deaf_reader, deaf = await asyncio.open_connection(*address, ssl=trusting, server_hostname="localhost")
+    deaf.write(3 * ASK.encode())  # the first is with the system, as far as TLS is concerned
+    await until(lambda: bool(server._answers))
+    reader, writer = await asyncio.open_connection(*address, ssl=trusting, server_hostname="localhost")
+    writer.write(2 * ASK.encode())
+    async with asyncio.timeout(LIMIT):
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(answering.size)
+    await until(lambda: server.not_taken == 1 and server.open == 1)
+    for each in (writer, deaf):
+        each.transport.abort()
+    del deaf_reader
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_answers_over_tls_have_the_same_clock(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    for path, text in zip(paths, self_signed_pair("localhost", 3), strict=True):
+        path.write_bytes(text)
+    answering = Answering()
+    with asyncio.Runner(loop_factory=new_loop) as running:
+        running.run(read_and_drop(*paths, answering))
+    assert answering.begun == 4
 
 
 # Memory for what is not complete
