@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -15,7 +14,7 @@ from handlers.bodies import EnqueueBody
 from handlers.keys import PRINCIPAL, SERVICES
 from handlers.messages import answer_message
 from handlers.questions import answer_question
-from handlers.requests import JsonBody, parse_body, read_json
+from handlers.requests import JsonBody, inner_body, parse_body, read_json
 
 Answer = Callable[[web.Request, JsonBody], Awaitable[web.Response]]
 
@@ -37,7 +36,7 @@ async def enqueue_command(request: web.Request) -> web.Response:
     request.app[SERVICES].policy().require_endpoint(request[PRINCIPAL], endpoint)
     value = body.value["arguments"]
     try:
-        return await answer(request, JsonBody(json.dumps(value).encode(), value))
+        return await answer(request, await inner_body(value, like=body))
     except Invalid as error:
         inside = [FieldProblem(f"/arguments{found.pointer}", found.detail) for found in error.problems]
-        raise Invalid(error.detail, problems=inside) from error
+        raise Invalid(error.detail, problems=inside, more=error.more) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from aiohttp import web
 
@@ -11,12 +12,16 @@ from core.inbox.inbox import Inbox
 from core.metrics import Exposition, Histogram
 from core.model.readiness import Readiness
 from core.model.update import Update
+from core.policy.concurrency import Concurrency
 from core.policy.policy import Policy, Principal
 from core.policy.rate_limit import ServiceRates
 from core.ports import Clock
 from core.services.messages import MessageService
 from core.services.questions import QuestionService
 from core.services.tasks import TaskService
+
+DEFAULT_CONNECTIONS: Final = 12_000
+"""Connections of a process whose operator has not said how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Services:
         clock: tells the time by which tasks come due.
         sweep: works off what is due; returns how much that was.
         streams: how streams of events go on.
+        concurrency: counts the requests of each service that are at work.
     """
 
     questions: QuestionService
@@ -108,6 +114,7 @@ class Services:
     about: About
     metrics: Metrics
     streams: StreamPace = StreamPace()
+    concurrency: Concurrency = field(default_factory=lambda: Concurrency(DEFAULT_CONNECTIONS))
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -88,7 +88,11 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     for check in CHECKS:
         if (waiting := check(request)) is not None:
             await waiting
-    return await handler(request)
+    principal = request.get(PRINCIPAL)
+    if principal is None:
+        return await handler(request)
+    with request.app[SERVICES].concurrency.one(principal.service):
+        return await handler(request)
 
 
 def _trace_id_of(request: web.Request) -> str | None:

@@ -15,8 +15,8 @@ from core.policy.routes import FOR_EVERY_SERVICE, PUBLIC
 from handlers.admission import PROBED
 from handlers.documents import TaskDocument, TaskListDocument
 from handlers.keys import SERVICES
-from handlers.problems import PROBLEMS_BY_CODE
-from handlers.responses import json_response
+from handlers.problems import MOST_PROBLEMS, PROBLEMS_BY_CODE
+from handlers.responses import SharedResponse, json_bytes
 from handlers.route import ROUTE_TABLE, Answers, Route
 
 _REF: Final = "#/components/schemas/{model}"
@@ -46,6 +46,7 @@ _PROBLEM: Final[dict[str, Any]] = {
         "code": {"type": "string", "enum": sorted(PROBLEMS_BY_CODE)},
         "errors": {
             "type": "array",
+            "maxItems": MOST_PROBLEMS,
             "items": {
                 "type": "object",
                 "required": ["pointer", "detail"],
@@ -133,7 +134,13 @@ _EVENTS: Final[dict[str, Any]] = {
 async def tell_description(request: web.Request) -> web.Response:
     """The API's description."""
     about = request.app[SERVICES].about
-    return json_response(description(request.app[ROUTE_TABLE], about.version, about.public_url))
+    body = _encoded(request.app[ROUTE_TABLE], about.version, about.public_url)
+    return SharedResponse(body=body, content_type="application/json")
+
+
+@cache
+def _encoded(routes: tuple[Route, ...], version: str, public_url: str | None) -> bytes:
+    return json_bytes(description(routes, version, public_url))
 
 
 @cache

@@ -54,6 +54,9 @@ PROBLEMS: Final[Mapping[type[TelegateError], Problem]] = {
 PROBLEMS_BY_CODE: Final[Mapping[str, Problem]] = {error.code: problem for error, problem in PROBLEMS.items()}
 """The same table by the codes that failed tasks keep."""
 
+MOST_PROBLEMS: Final = 50
+"""Wrong fields that an answer tells one by one."""
+
 _UNTIL_ANOTHER: Final = 60
 """Seconds after which another task is worth a try, once Telegram was away until one expired."""
 
@@ -66,11 +69,15 @@ def problem_of(error: type[TelegateError]) -> Problem:
 def problem_response(error: TelegateError, request_id: str) -> web.Response:
     """An error as the answer to a request."""
     extra: dict[str, Any] = {}
+    detail = error.detail
     if isinstance(error, Invalid):
-        extra["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in error.problems]
+        told = error.problems[:MOST_PROBLEMS]
+        extra["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in told]
+        if more := error.more + len(error.problems) - len(told):
+            detail += f" The first {len(told)} are told; there are {more:,} more."
     if error.task is not None:
         extra["task"] = task_document(error.task)
-    response = _response(problem_of(type(error)), error.code, error.detail, request_id, extra)
+    response = _response(problem_of(type(error)), error.code, detail, request_id, extra)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, MethodNotAllowed):

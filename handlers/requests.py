@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -18,12 +19,22 @@ from core.model.lookup import Idempotency
 from core.services.tasks import Submission
 from handlers.bodies import Body
 from handlers.keys import PRINCIPAL, SERVICES
+from handlers.problems import MOST_PROBLEMS
 
 JSON_LIMIT: Final = 1024 * 1024
 """Bytes of a JSON body."""
 
 DEPTH_LIMIT: Final = 32
 """How deep a JSON body may be nested; the deepest of ours needs 4."""
+
+MOST_VALUES: Final = 2500
+"""Values in a JSON body; the largest of ours needs some 1,500. Each may become a problem to tell."""
+
+READ_AT_ONCE: Final = 65_536
+"""Bytes of a JSON body that is read in the loop; a larger one is read in a thread."""
+
+LONGEST_NUMBER: Final = 400
+"""Digits of a number; the time that Python takes for one grows with their square."""
 
 DEFAULT_WAIT: Final = 25.0
 """Seconds that a request which makes a task is held: common routers cut at 30."""
@@ -38,11 +49,14 @@ _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _WAIT = re.compile(r"[0-9]+")
 _OUTSIDE_QUOTES = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-# Pairs and every other escape are passed over, so that what is left is alone.
-_ESCAPED = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NESTED = re.compile(rb"[\[{]{%d}" % (DEPTH_LIMIT + 1))
+_LONGEST_NAME = 100
+"""Characters of a field's name that a problem repeats."""
 
 BodyT = TypeVar("BodyT", bound=Body)
 
@@ -53,12 +67,12 @@ class JsonBody:
 
     raw: bytes
     value: Any
+    known_fingerprint: str = ""
 
     @property
     def fingerprint(self) -> str:
         """The same for bodies that mean the same: keys sorted, spaces dropped, defaults not filled in."""
-        canonical = json.dumps(self.value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return self.known_fingerprint or _fingerprint(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,7 @@ async def read_json(request: web.Request) -> JsonBody:
         UnsupportedMediaType: it is not JSON in UTF-8, or is compressed.
         TooLarge: it is over 1 MiB.
         Malformed: it is not JSON, or says something twice, or nests too deep.
+        Invalid: it has more values than any request needs.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
@@ -89,7 +104,35 @@ async def read_json(request: web.Request) -> JsonBody:
     if (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType("Send JSON in UTF-8.")
     raw = await read_bytes(request, JSON_LIMIT)
+    if len(raw) > READ_AT_ONCE:
+        return await asyncio.to_thread(_read_large, raw)
     return JsonBody(raw, parse_json(raw))
+
+
+async def inner_body(value: Any, *, like: JsonBody) -> JsonBody:
+    """A part of a body as a body of its own.
+
+    Args:
+        value: the part.
+        like: the whole.
+    """
+    if len(like.raw) > READ_AT_ONCE:
+        return await asyncio.to_thread(_written, value)
+    return JsonBody(json.dumps(value).encode(), value)
+
+
+def _read_large(raw: bytes) -> JsonBody:
+    value = parse_json(raw)
+    return JsonBody(raw, value, _fingerprint(value))
+
+
+def _written(value: Any) -> JsonBody:
+    return JsonBody(json.dumps(value).encode(), value, _fingerprint(value))
+
+
+def _fingerprint(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 async def read_bytes(request: web.Request, limit: int) -> bytes:
@@ -113,9 +156,10 @@ def parse_json(raw: bytes) -> Any:
 
     Raises:
         Malformed: with what is wrong and where.
+        Invalid: there are more values than any request needs, counted before anything is made of them.
     """
-    if _SURROGATE.search(raw):
-        _refuse_lone_surrogates(raw)
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") >= MOST_VALUES:
+        _refuse_too_many_values(raw)
     try:
         value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as error:
@@ -128,10 +172,10 @@ def parse_json(raw: bytes) -> Any:
         ) from error
     except RecursionError as error:
         raise Malformed(f"The body is nested deeper than {DEPTH_LIMIT} levels.") from error
-    except ValueError as error:
-        raise Malformed("The body contains a number with too many digits.") from error
     if _depth_over(value, DEPTH_LIMIT):
         raise Malformed(f"The body is nested deeper than {DEPTH_LIMIT} levels.")
+    if _SURROGATE.search(raw):
+        _refuse_lone_surrogates(raw, value)
     return value
 
 
@@ -148,8 +192,8 @@ def parse_body(body: JsonBody, model: type[BodyT]) -> BodyT:
     try:
         return model.model_validate_json(body.raw)
     except ValidationError as error:
-        problems = _problems(error, body.value, model.not_built)
-        raise Invalid(_summary(problems), problems=problems) from error
+        problems, more = _problems(error, body.value, model.not_built)
+        raise Invalid(_summary(problems), problems=problems, more=more) from error
 
 
 def preference(request: web.Request, default: float) -> Preference:
@@ -215,14 +259,34 @@ def submission(request: web.Request, wait: float, route: str, fingerprint: Calla
     return Submission(principal, wait, Idempotency(principal.service, route, keys[0], fingerprint()))
 
 
-def _refuse_lone_surrogates(raw: bytes) -> None:
+def _refuse_too_many_values(raw: bytes) -> None:
+    """Count values, up to the first mistake, by a few searches for bytes, which are cheap."""
+    bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    strings = bare.count(b'"') // 2
+    if strings > 2 * MOST_VALUES:
+        count = strings // 2  # a value has one at most, and one for its name
+    else:
+        # What stands within strings separates nothing.
+        outside = b"".join(bare.split(b'"')[::2])
+        if _NESTED.search(outside.translate(None, _NO_BRACKETS)):
+            raise Malformed(f"The body is nested deeper than {DEPTH_LIMIT} levels.")
+        count = outside.count(b",") + outside.count(b"[") + outside.count(b"{") + 1
+    if count > MOST_VALUES:
+        raise Invalid.field(
+            "",
+            f"The body has {count:,} or more values, and no request needs more than {MOST_VALUES:,}: "
+            f"leave at least {count - MOST_VALUES:,} out.",
+        )
+
+
+def _refuse_lone_surrogates(raw: bytes, value: Any) -> None:
     """Python's JSON takes half a character for one; nothing that stores or shows it does."""
-    for found in _ESCAPED.finditer(raw):
-        if found["lone"]:
-            raise Malformed(
-                f"The escape {found['lone'].decode()} at byte {found.start('lone')} of the body is half a "
-                "character; its other half is missing."
-            )
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = _LONE_SURROGATE.search(raw.replace(b"\\\\", b"\0\0"))
+        where = "" if found is None else f" {found[0].decode()} at byte {found.start()} of the body"
+        raise Malformed(f"The escape{where} is half a character; its other half is missing.") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -232,6 +296,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise Malformed(f"The body names {twice[:64]!r} twice in one object; say it once.")
     return found
+
+
+def _integer(digits: str) -> int:
+    return int(_not_too_long(digits))
+
+
+def _float(digits: str) -> float:
+    return float(_not_too_long(digits))
+
+
+def _not_too_long(digits: str) -> str:
+    if len(digits) > LONGEST_NUMBER:
+        raise Malformed("The body contains a number with too many digits.")
+    return digits
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -256,12 +334,21 @@ def _summary(problems: Sequence[FieldProblem]) -> str:
     return "One field does not validate." if len(problems) == 1 else "Several fields do not validate."
 
 
-def _problems(error: ValidationError, value: Any, not_built: frozenset[str]) -> Sequence[FieldProblem]:
+def _problems(
+    error: ValidationError, value: Any, not_built: frozenset[str]
+) -> tuple[Sequence[FieldProblem], int]:
+    """The first problems, and how many there are beyond these."""
     found: dict[str, list[str]] = {}
-    for entry in error.errors(include_url=False, include_context=True, include_input=False):
+    entries = error.errors(include_url=False, include_context=True, include_input=False)
+    seen = 0
+    for entry in entries:
         pointer = _pointer(entry["loc"], value, absent=entry["type"] in {"missing", "extra_forbidden"})
+        if len(found) == MOST_PROBLEMS and pointer not in found:
+            break
         found.setdefault(pointer, []).append(_sentence(entry, not_built=pointer in not_built))
-    return [FieldProblem(pointer, " Or: ".join(dict.fromkeys(said))) for pointer, said in found.items()]
+        seen += 1
+    more = len({entry["loc"] for entry in entries[seen:]})
+    return [FieldProblem(pointer, " Or: ".join(dict.fromkeys(said))) for pointer, said in found.items()], more
 
 
 def _pointer(location: tuple[int | str, ...], value: Any, *, absent: bool) -> str:
@@ -279,7 +366,10 @@ def _pointer(location: tuple[int | str, ...], value: Any, *, absent: bool) -> st
 
 
 def _step(name: int | str) -> str:
-    return "/" + str(name).replace("~", "~0").replace("/", "~1")
+    told = str(name)
+    if len(told) > _LONGEST_NAME:
+        told = f"{told[:_LONGEST_NAME]}…"
+    return "/" + told.replace("~", "~0").replace("/", "~1")
 
 
 def _sentence(entry: Mapping[str, Any], *, not_built: bool) -> str:
@@ -295,4 +385,6 @@ def _sentence(entry: Mapping[str, Any], *, not_built: bool) -> str:
     return message if message.endswith(".") else f"{message}."
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_refuse_constant
+)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from pydantic_core import to_json
 
 from core.model.task import Task
@@ -19,10 +20,25 @@ from handlers.requests import Preference
 _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.UNKNOWN})
 
 
+class SharedResponse(web.Response):
+    """An answer whose body is the same for everybody, and is handed to each connection without a copy."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the headers by themselves: aiohttp would join them and the body to new bytes."""
+        writer = await super().prepare(request)
+        if writer is not None:
+            writer.send_headers()
+        return writer
+
+
 def json_response(document: Any, *, status: int = 200) -> web.Response:
     """A document as JSON, in UTF-8 as it is, with a line's end for whoever reads it in a terminal."""
-    body = to_json(document) + b"\n"
-    return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, body=json_bytes(document), content_type="application/json")
+
+
+def json_bytes(document: Any) -> bytes:
+    """The body of such a response."""
+    return to_json(document) + b"\n"
 
 
 def task_answer(request: web.Request, task: Task, preference: Preference) -> web.Response:

@@ -35,6 +35,7 @@ from core.jobs.runner import Runner
 from core.jobs.scheduler import Scheduler
 from core.model.identity import GatewayIdentity
 from core.model.job import TELEGRAM, TIMERS
+from core.policy.concurrency import Concurrency
 from core.policy.rate_limit import ServiceRates
 from core.ports import Kind, Messenger, Notifier
 from core.services.factory import TaskFactory
@@ -62,7 +63,7 @@ from infra.observability.metrics import Collector, SharedMetrics, process_name
 from infra.observability.readiness import ReadinessProbe
 from infra.server.background import running
 from infra.server.drain import STOP_GRACE, drain
-from infra.server.runner import GatewayRunner, log_start, make_runner, tune_garbage_collector
+from infra.server.runner import GatewayRunner, log_start, make_runner, server_limits, tune_garbage_collector
 from infra.server.worker import exit_unless_opened
 from infra.store import Store, open_store
 from infra.store.postgres.clock import database_time_of
@@ -161,12 +162,14 @@ async def create_app(substitutes: Substitutes | None = None) -> GatewayRunner:
         stack.push_async_callback(watchers.metrics.flush)
         await stack.enter_async_context(running(loops(foundation, engine, watchers)))
         log_start(settings)
-        app = build_application(substitutes.services(wire_services(foundation, engine, watchers)))
+        limits = server_limits(settings)
+        services = wire_services(foundation, engine, watchers, connections=limits.connections)
+        app = build_application(substitutes.services(services))
         app.on_shutdown.append(partial(drain, foundation.room, engine.runner, watchers.heartbeat))
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         tune_garbage_collector()
-        watchers.collector.runner = make_runner(app, settings)
+        watchers.collector.runner = make_runner(app, settings, limits=limits)
         return watchers.collector.runner
 
 
@@ -328,8 +331,8 @@ def loops(base: Foundation, engine: Engine, watchers: Watchers) -> Mapping[str, 
     }
 
 
-def wire_services(base: Foundation, engine: Engine, watchers: Watchers) -> Services:
-    """What handlers are given."""
+def wire_services(base: Foundation, engine: Engine, watchers: Watchers, *, connections: int) -> Services:
+    """What handlers are given; there are at most so many connections."""
     settings, clock, formatter = base.settings, base.clock, base.formatter
     factory = TaskFactory(base.identity, clock, UlidSequence(clock.milliseconds))
     tasks = TaskService(store=base.store, room=base.room, runner=engine.runner, clock=clock)
@@ -363,6 +366,7 @@ def wire_services(base: Foundation, engine: Engine, watchers: Watchers) -> Servi
             watchers.metrics.expose,
             None if settings.metrics_token is None else settings.metrics_token.reveal().encode(),
         ),
+        concurrency=Concurrency(connections),
     )
 
 

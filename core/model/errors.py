@@ -128,14 +128,16 @@ class Invalid(TelegateError):
     """The body can be read, but fields do not validate.
 
     Attributes:
-        problems: every wrong field, in the order of the body.
+        problems: the wrong fields, in the order of the body.
+        more: how many there are beyond these.
     """
 
     code = "invalid"
 
-    def __init__(self, detail: str, *, problems: Sequence[FieldProblem] = ()) -> None:
+    def __init__(self, detail: str, *, problems: Sequence[FieldProblem] = (), more: int = 0) -> None:
         super().__init__(detail)
         self.problems = tuple(problems)
+        self.more = more
 
     @classmethod
     def field(cls, pointer: str, detail: str) -> Invalid:

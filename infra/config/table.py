@@ -388,7 +388,7 @@ TRUSTED_PROXIES: Final = Setting(
     "TRUSTED_PROXIES",
     _whole_number(0, 16),
     "How many routers stand in front and add `X-Forwarded-Proto` and `X-Forwarded-For`; "
-    "0 ignores such headers.",
+    "0 ignores such headers. When all connections are taken, it also says who has most of them.",
     _NETWORK,
     default="0",
 )
@@ -459,7 +459,8 @@ SEND_RATE: Final = Setting(
 MAX_CONNECTIONS: Final = Setting(
     "MAX_CONNECTIONS",
     _whole_number(1, 1_000_000),
-    "Open connections of one server process; one more is answered `503`.",
+    "Open connections of one server process. For one more, an unused one is closed; when there is none, it "
+    "is answered `503`. One service may have nine tenths at work.",
     _LIMITS,
     default="12000",
 )

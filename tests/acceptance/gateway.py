@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import resource
 import signal
 import ssl
 import subprocess
@@ -535,6 +536,16 @@ async def telegate(gate: Gate, *arguments: str, **settings: str) -> subprocess.C
         timeout=60,
         check=False,
     )
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process and the server it starts have so many connections each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 1000
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"This machine allows {hard} open files, and {wanted} are needed (ulimit -Hn).")
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 YES_OR_NO = [{"id": "yes", "label": "Yes"}, {"id": "no", "label": "No"}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import statistics
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ import pytest
 from tests.acceptance import gateway
 from tests.acceptance.contract import Json, Response
 from tests.acceptance.crowded import IN_ALL, OF_ONE_SERVICE, TELL
-from tests.acceptance.gateway import Gate, Server, Service, message, opened, question
+from tests.acceptance.gateway import Gate, Server, Service, allow_open_files, message, opened, question
 from tests.acceptance.policies import POLICY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -80,16 +79,6 @@ def hang_up(crowd: list[Caller]) -> None:
     for caller in crowd:
         if caller.transport is not None:
             caller.transport.abort()
-
-
-def allow_open_files(count: int) -> None:
-    """Let this process and the server it starts have so many connections each."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 1000
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"This machine allows {hard} open files, and {wanted} are needed (ulimit -Hn).")
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 # What others notice

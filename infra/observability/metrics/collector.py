@@ -77,6 +77,7 @@ class Collector:
             yield "telegate_http_connections", (), server.open
             yield "telegate_http_connections_refused_total", (), server.refused
             yield "telegate_http_requests_timed_out_total", (), server.timed_out
+            yield "telegate_http_answers_not_taken_total", (), server.not_taken
 
     def _work(self) -> _Collected:
         yield "telegate_waiters", (), len(self.room)

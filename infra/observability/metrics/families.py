@@ -55,6 +55,9 @@ _PROCESS: Final = (
     Family("telegate_http_connections", "gauge", "Open connections."),
     Family("telegate_http_connections_refused_total", "counter", "Connections that were one too many."),
     Family("telegate_http_requests_timed_out_total", "counter", "Requests that took too long to arrive."),
+    Family(
+        "telegate_http_answers_not_taken_total", "counter", "Answers that their clients did not take in time."
+    ),
     Family("telegate_waiters", "gauge", "Requests that are held until their task is final."),
     Family("telegate_updates_total", "counter", "Updates, by what became of them.", ("effect",)),
     Family("telegate_update_seconds", "histogram", "How long updates took to be stored.", bounds=QUICK),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
+import ssl
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 
-from infra.server.runner import Connection, Limits, affordable_connections
-from tests.integration.platform.servers import LIMIT, InProcess, Serve
+from infra.config.settings import Settings
+from infra.server.runner import Connection, Limits, affordable_connections, make_runner
+from infra.server.tls import self_signed_pair
+from tests.integration.platform.servers import ENOUGH, LIMIT, InProcess, Serve
 
 SHORT = Limits(connections=100, header=0.5, body=0.5, slowest=1000, idle=0.5, refusal=0.2)
 PATIENT = replace(SHORT, header=LIMIT, body=LIMIT, idle=LIMIT)
@@ -326,6 +332,280 @@ async def test_a_flood_of_refused_connections_is_cut_off_without_waiting(
         assert await rude.rest() == ""
         polite.writer.close()
         await settle(running, 1)
+
+
+# Answers that nobody takes
+
+LARGE = 8 * 1024 * 1024
+"""Bytes of an answer that no system's buffers take."""
+
+ASK = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass
+class Answering:
+    """Answers, and tells how many it was asked for."""
+
+    size: int = LARGE
+    begun: int = 0
+    holding: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: list[str] = field(default_factory=list)
+
+    async def large(self, request: web.Request) -> web.Response:
+        del request
+        self.begun += 1
+        return web.Response(body=bytes(self.size))
+
+    async def streamed(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(bytes(self.size))
+        return response
+
+    async def held(self, request: web.Request) -> web.Response:
+        del request
+        self.begun += 1
+        await self.holding.wait()
+        return web.Response(text="woken")
+
+    async def noted(self, request: web.Request) -> web.Response:
+        self.heard.append(request.query_string)
+        return web.Response()
+
+    @property
+    def app(self) -> web.Application:
+        app = web.Application()
+        for path, handler in (
+            ("/large", self.large),
+            ("/streamed", self.streamed),
+            ("/held", self.held),
+            ("/noted", self.noted),
+        ):
+            app.router.add_get(path, handler)
+        return app
+
+
+async def stuck(running: InProcess) -> Connection:
+    """The connection whose answer nobody takes."""
+    await until(lambda: bool(running.server._answers))
+    (connection,) = running.server._answers
+    return connection
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_dropped(serve: Serve) -> None:
+    answering = Answering()
+    async with serve(answering.app, replace(PATIENT, answer=0.3)) as running:
+        client = await running.connect()
+        client.send(ASK)
+        await until(lambda: running.server.not_taken == 1)
+        await settle(running, 0)
+    assert answering.begun == 1
+
+
+async def test_a_client_that_takes_its_answer_slowly_is_not_dropped_before_its_size_allows_it(
+    serve: Serve,
+) -> None:
+    async with serve(Answering().app, replace(PATIENT, answer=LIMIT, slowest=LARGE)) as running:
+        client = await running.connect()
+        client.send(ASK)
+        connection = await stuck(running)
+        answer = connection._answer
+        assert answer is not None
+        began, left = answer.began, answer.left
+        while connection._left_to_take() >= left:
+            await client.reader.read(LARGE)
+        assert not connection.expire_answer(began + LIMIT), "It has taken some."
+        assert answer.took == began + LIMIT
+        assert connection.expire_answer(began + 2 * LIMIT), "Not all that its size allows."
+
+
+async def test_an_answer_that_goes_on_has_the_clock_of_its_handler_alone(serve: Serve) -> None:
+    async with serve(Answering().app, replace(PATIENT, answer=LIMIT)) as running:
+        client = await running.connect()
+        client.send(ASK.replace("large", "streamed"))
+        connection = await stuck(running)
+        assert not connection.expire_answer(asyncio.get_running_loop().time() + 1000)
+
+
+async def test_the_next_answer_is_made_when_the_one_before_it_is_taken(serve: Serve) -> None:
+    answering = Answering()
+    async with serve(answering.app, PATIENT) as running:
+        client = await running.connect()
+        client.send(2 * ASK)
+        await stuck(running)
+        assert answering.begun == 1
+        async with asyncio.timeout(LIMIT):
+            for _ in range(2):
+                head = await client.reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                await client.reader.readexactly(LARGE)
+        assert answering.begun == 2
+
+
+async def test_requests_that_are_sent_ahead_wait_unread_and_are_answered_in_their_order(
+    serve: Serve,
+) -> None:
+    answering = Answering()
+    names = [f"{number:050}" for number in range(2000)]
+    async with serve(answering.app, PATIENT) as running:
+        client = await running.connect()
+        ahead = "".join(f"GET /noted?{name} HTTP/1.1\r\nHost: x\r\n\r\n" for name in names)
+        client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n" + ahead)
+        await until(lambda: answering.begun == 1 and running.server.held > 0)
+        (connection,) = running.server._connections
+        assert isinstance(connection, Connection)
+        assert len(connection._messages) <= 3
+        assert running.server.held >= len(connection._unread)
+        answering.holding.set()
+        assert (await client.answer()).endswith("woken")
+        for _ in names:
+            assert (await client.answer()).startswith("HTTP/1.1 200 ")
+        assert running.server.held == 0
+    assert answering.heard == names
+
+
+async def test_who_sends_many_requests_at_once_lets_others_in_between(serve: Serve) -> None:
+    answering = Answering()
+    async with serve(answering.app, PATIENT) as running:
+        greedy, other = [await running.connect() for _ in range(2)]
+        await settle(running, 2)
+        greedy.send(200 * "GET /noted?greedy HTTP/1.1\r\nHost: x\r\n\r\n")
+        other.send("GET /noted?other HTTP/1.1\r\nHost: x\r\n\r\n")
+        await other.answer()
+    assert answering.heard.index("other") < 100
+
+
+async def read_and_drop(certificate: Path, key: Path, answering: Answering) -> None:
+    """Over TLS, one client takes two large answers, and one takes nothing of three."""
+    limits = replace(PATIENT, answer=1.0, slowest=1)
+    runner = make_runner(answering.app, Settings.from_environment(ENOUGH, None), limits=limits)
+    await runner.setup()
+    server = runner.gateway_server
+    assert server is not None
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(certificate, key)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=served).start()
+    address, trusting = runner.addresses[0], ssl.create_default_context(cafile=str(certificate))
+    deaf_reader, deaf = await asyncio.open_connection(*address, ssl=trusting, server_hostname="localhost")
+    deaf.write(3 * ASK.encode())  # the first is with the system, as far as TLS is concerned
+    await until(lambda: bool(server._answers))
+    reader, writer = await asyncio.open_connection(*address, ssl=trusting, server_hostname="localhost")
+    writer.write(2 * ASK.encode())
+    async with asyncio.timeout(LIMIT):
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(answering.size)
+    await until(lambda: server.not_taken == 1 and server.open == 1)
+    for each in (writer, deaf):
+        each.transport.abort()
+    del deaf_reader
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_answers_over_tls_have_the_same_clock(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    for path, text in zip(paths, self_signed_pair("localhost", 3), strict=True):
+        path.write_bytes(text)
+    answering = Answering()
+    with asyncio.Runner(loop_factory=new_loop) as running:
+        running.run(read_and_drop(*paths, answering))
+    assert answering.begun == 4
+
+
+# Memory for what is not complete
+
+
+async def test_headers_that_are_too_large_in_all_are_answered_431(serve: Serve) -> None:
+    async with serve(application(), PATIENT) as running:
+        client = await running.connect()
+        client.send("POST /echo HTTP/1.1\r\nHost: x\r\n" + f"X: {'y' * 8000}\r\n" * 8)
+        answer = await client.rest()
+        assert running.server.held == 0
+    assert answer.startswith("HTTP/1.1 431 ")
+    assert "connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "half",
+    ["X: {}\r\n", "Content-Length: 20000\r\n\r\n{}"],
+    ids=["headers", "a body"],
+)
+async def test_when_incomplete_requests_take_too_much_memory_the_largest_are_given_up(
+    serve: Serve, half: str
+) -> None:
+    async with serve(application(), replace(PATIENT, memory=20_000)) as running:
+        small, large = [await running.connect() for _ in range(2)]
+        small.send("POST /echo HTTP/1.1\r\nHost: x\r\n" + half.format("y" * 100))
+        await until(lambda: running.server.held > 0)
+        for _ in range(3):
+            large.send("POST /echo HTTP/1.1\r\nHost: x\r\n" + half.format("y" * 7000))
+        with contextlib.suppress(ConnectionError):
+            await large.rest()
+        await settle(running, 1)
+        assert 0 < running.server.held < 20_000
+    assert running.server.held == 0
+
+
+# Room for others
+
+WHOSE = "GET /noted HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {}\r\n\r\n"
+
+
+async def test_unused_connections_make_room_for_new_ones_and_those_at_work_do_not(serve: Serve) -> None:
+    answering = Answering()
+    async with serve(answering.app, replace(PATIENT, connections=3, unused=0.0)) as running:
+        working, idle, silent = [await running.connect() for _ in range(3)]
+        working.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.send(WHOSE)
+        await idle.answer()
+        await until(lambda: answering.begun == 1)
+        for closed_for_it in (silent, idle):
+            newcomer = await running.connect()
+            newcomer.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await closed_for_it.rest() == ""
+        await until(lambda: answering.begun == 3)
+        assert (await (await running.connect()).rest()).startswith("HTTP/1.1 503 ")
+        answering.holding.set()
+        assert (await working.answer()).endswith("woken")
+
+
+async def test_a_client_that_does_not_read_makes_room_before_all_others(serve: Serve) -> None:
+    answering = Answering()
+    async with serve(answering.app, replace(PATIENT, connections=3, unused=0.0)) as running:
+        reading, idle, deaf = [await running.connect() for _ in range(3)]
+        for client in (reading, idle):
+            client.send(WHOSE)
+            await client.answer()
+        deaf.send(ASK)
+        await stuck(running)
+        newcomer = await running.connect()
+        newcomer.send(WHOSE)
+        assert (await newcomer.answer()).startswith("HTTP/1.1 200 ")
+        await until(lambda: not running.server._answers)
+        idle.send(WHOSE)
+        assert (await idle.answer()).startswith("HTTP/1.1 200 ")
+
+
+async def test_who_has_fewer_connections_is_let_in_at_once_and_who_has_most_is_not(serve: Serve) -> None:
+    answering = Answering()
+    limits = replace(PATIENT, connections=3, unused=LIMIT, proxies=1)
+    async with serve(answering.app, limits) as running:
+        many = [await running.connect() for _ in range(3)]
+        for client in many:
+            client.send(WHOSE.format("198.51.100.7"))
+            await client.answer()
+        # Until it has asked, a connection is its router's, which has none here.
+        newcomer = await running.connect()
+        newcomer.send(WHOSE.format("203.0.113.9"))
+        assert (await newcomer.answer()).startswith("HTTP/1.1 200 ")
+        assert await many[0].rest() == ""
+        for client in many[1:]:
+            client.send(WHOSE.format("127.0.0.1"))
+            await client.answer()
+        assert (await (await running.connect()).rest()).startswith("HTTP/1.1 503 ")
 
 
 async def test_a_failed_start_closes_what_it_had_opened(serve: Serve) -> None:

@@ -83,3 +83,37 @@ def test_who_is_not_accepted_yet_and_says_nothing_does_not_hold_the_server_up(ne
     with asyncio.Runner(loop_factory=new_loop) as running:
         running.run(stop_with(clients, 1))
     assert clients.answers() == [b""], "It was let in, waited for, and let go."
+
+
+async def large(_request: web.Request) -> web.Response:
+    return web.Response(body=bytes(8 * 1024 * 1024))
+
+
+async def stop_among_the_deaf(clients: Clients, count: int) -> float:
+    """Stop when so many take no answer; how long that took, in parts of what aiohttp would wait."""
+    app = web.Application()
+    app.router.add_get("/", large)
+    runner = make_runner(app, Settings.from_environment(ENOUGH, None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = runner.gateway_server
+    assert server is not None
+    for _ in range(count):
+        clients.connect(runner)
+    async with asyncio.timeout(LIMIT):
+        while len(server._answers) < count:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+    began = asyncio.get_running_loop().time()
+    await runner.cleanup()
+    assert server.not_taken == count
+    return (asyncio.get_running_loop().time() - began) / runner._shutdown_timeout
+
+
+@both_loops
+def test_clients_that_do_not_take_their_answers_do_not_hold_the_server_up(new_loop: NewLoop) -> None:
+    clients = Clients(REQUEST)
+    with asyncio.Runner(loop_factory=new_loop) as running:
+        took = running.run(stop_among_the_deaf(clients, 5))
+    for client in clients.sockets:
+        client.close()
+    assert took < 0.5
