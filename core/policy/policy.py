@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 from core.model.errors import ChatForbidden, Forbidden, Invalid
+from core.policy.includes import reach
 
 ChatId: TypeAlias = int | str
 """A chat as Telegram knows it: its numeric id, or `@channel` in lower case."""
@@ -498,17 +499,6 @@ def _listed(names: Iterable[ChatId]) -> str:
     return ", ".join(sorted(str(name) for name in names)) or "none"
 
 
-def _transitive(name: str, includes: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Every role that `name` includes, however deep, without itself."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        new = includes[waiting.pop()] - found
-        found |= new
-        waiting.extend(new)
-    return frozenset(found - {name})
-
-
 def _closed(
     names: Iterable[str], flat: Mapping[str, ServiceRole] | Mapping[str, PersonRole]
 ) -> frozenset[str]:
@@ -517,31 +507,34 @@ def _closed(
     return own.union(*(flat[name].includes for name in own))
 
 
-def _union(sets: Iterable[frozenset[_K]]) -> frozenset[_K]:
-    return frozenset(item for one in sets for item in one)
+def _united(name: str, included: frozenset[str], own: Mapping[str, frozenset[_K]]) -> frozenset[_K]:
+    """What this role has, and every one that it includes."""
+    return own[name].union(*map(own.__getitem__, included))
 
 
 def _flat_service_roles(declared: Mapping[str, ServiceRole]) -> dict[str, ServiceRole]:
-    direct = {name: role.includes for name, role in declared.items()}
+    reached = reach({name: role.includes for name, role in declared.items()})
+    endpoints = {name: role.endpoints for name, role in declared.items()}
+    chats = {name: frozenset(map(_spelled_alike, role.chats)) for name, role in declared.items()}
+    methods = {name: role.methods for name, role in declared.items()}
     flat: dict[str, ServiceRole] = {}
     for name in declared:
-        included = _transitive(name, direct)
-        parts = [declared[part] for part in (name, *included)]
+        included = reached.of(name) - {name}
         flat[name] = ServiceRole(
             name=name,
-            endpoints=_union(part.endpoints for part in parts),
-            chats=_union(frozenset(map(_spelled_alike, part.chats)) for part in parts),
-            methods=_union(part.methods for part in parts),
+            endpoints=_united(name, included, endpoints),
+            chats=_united(name, included, chats),
+            methods=_united(name, included, methods),
             includes=included,
         )
     return flat
 
 
 def _flat_person_roles(declared: Mapping[str, PersonRole]) -> dict[str, PersonRole]:
-    direct = {name: role.includes for name, role in declared.items()}
+    reached = reach({name: role.includes for name, role in declared.items()})
+    commands = {name: role.commands for name, role in declared.items()}
     flat: dict[str, PersonRole] = {}
     for name in declared:
-        included = _transitive(name, direct)
-        parts = [declared[part] for part in (name, *included)]
-        flat[name] = PersonRole(name, _union(part.commands for part in parts), included)
+        included = reached.of(name) - {name}
+        flat[name] = PersonRole(name, _united(name, included, commands), included)
     return flat
