@@ -84,7 +84,7 @@ class _Count:
     def __init__(self) -> None:
         self.copied = 0
         self._documents = self._aliases = self._values = 0
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str | None, int] = {}
         self._opened: list[tuple[str | None, int]] = []
 
     def take(self, event: yaml.Event) -> None:
