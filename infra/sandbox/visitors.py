@@ -1,7 +1,7 @@
 """Who may speak to the sandbox: programs of this machine and its own page, and no page of another site.
 
 A browser takes every page's requests to this machine. It says which page asks (`Origin`, `Sec-Fetch-Site`),
-and by which name it has found this machine (`Host`): a name of somebody else's may be pointed here at any moment.
+and by which name it has found this machine (`Host`): a name of somebody else's may point here at any moment.
 """
 
 from __future__ import annotations
