@@ -77,3 +77,80 @@ def test_the_environment_is_built_from_the_lock_alone() -> None:
 
 def test_ci_runs_what_developers_run() -> None:
     assert (HOUSE / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == "exec make test"
+
+
+ANSWERS = {
+    "clean": ("No known vulnerabilities found", 0),
+    "an advisory": ("Found 1 known vulnerability in 1 package\nidna 3.6 PYSEC-2024-60", 1),
+    "one is unknown": ("idna  Dependency not found on PyPI and could not be audited: idna (3.6)", 0),
+    "nobody answers": ("requests.exceptions.ConnectionError: Max retries exceeded", 1),
+}
+
+
+def beside(folder: Path) -> list[str]:
+    return [f"AUDITED={folder / 'audited'}", f"AUDIT_OUTCOME={folder / 'outcome'}"]
+
+
+def made(folder: Path, target: str, answer: str) -> subprocess.CompletedProcess[str]:
+    """What `make` says when the advisory service says this."""
+    told, code = ANSWERS[answer]
+    auditor = folder / "pip-audit"
+    auditor.write_text(f"#!/bin/sh\ncat <<'END'\n{told}\nEND\nexit {code}\n")
+    auditor.chmod(0o755)
+    return subprocess.run(
+        ["make", "-s", target, f"AUDITOR={auditor}", *beside(folder)],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_audit_tells_clean_from_an_advisory_and_from_not_checked(tmp_path: Path) -> None:
+    unchecked = made(tmp_path, "audit", "nobody answers")
+    assert "Error 3" in unchecked.stderr
+    assert "cannot open" not in unchecked.stderr
+    assert "NOTHING could be checked" in unchecked.stdout
+    assert unchecked.stdout.endswith("There was no good answer yet.\n")
+    found = made(tmp_path, "audit", "an advisory")
+    assert "Error 1" in found.stderr
+    assert "PYSEC-2024-60" in found.stdout
+    assert not (tmp_path / "audited").exists()
+    clean = made(tmp_path, "audit", "clean")
+    assert (clean.returncode, clean.stdout.splitlines()[-1]) == (0, "None has.")
+    day = (tmp_path / "audited").read_text().split()[0]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", day)
+    for answer in ("one is unknown", "nobody answers"):
+        partly = made(tmp_path, "audit", answer)
+        assert "Error 3" in partly.stderr
+        assert partly.stdout.endswith(f"The last good answer is of {day}, about this uv.lock.\n")
+    assert (tmp_path / "audited").read_text().split()[0] == day
+    (tmp_path / "audited").write_text("2026-01-02 1-2\n")
+    assert made(tmp_path, "audit", "nobody answers").stdout.endswith(
+        "The last good answer is of 2026-01-02, about another uv.lock.\n"
+    )
+
+
+def test_all_tests_go_on_without_an_answer_and_say_so_at_their_end(tmp_path: Path) -> None:
+    (tmp_path / "audited").write_text("2026-01-02 1-2\n")
+    went_on = made(tmp_path, "audit-if-possible", "nobody answers")
+    assert went_on.returncode == 0
+    assert went_on.stdout.endswith("Going on.\n")
+    assert "Error 1" in made(tmp_path, "audit-if-possible", "an advisory").stderr
+    # The recipe's end, with an answer that was not had and with one that was.
+    for answer, told in (("one is unknown", True), ("clean", False)):
+        made(tmp_path, "audit-if-possible", answer)
+        (tmp_path / "audited").write_text("2026-01-02 1-2\n")
+        end = subprocess.run(
+            ["make", "-s", "-f", "Makefile", "-f", "-", "end", *beside(tmp_path)],
+            cwd=HOUSE,
+            input="end:\n\t@$(tell_audit)\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert end.returncode == 0, end.stderr
+        assert ("NOT CHECKED" in end.stdout) is told
+        assert ("2026-01-02" in end.stdout) is told
+    recipe = (HOUSE / "Makefile").read_text(encoding="utf-8")
+    assert recipe.partition("\ntest: ")[2].partition("\n\n")[0].endswith("$(tell_audit); \\\n\texit $$code")

@@ -7,11 +7,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from core.model.chat import ChatId
 from core.model.errors import ChatForbidden, Forbidden, Invalid
+from core.policy.includes import reach
 from core.policy.routes import ENDPOINTS, FOR_EVERY_SERVICE
+
+T = TypeVar("T")
 
 FOR_EVERY_PERSON: Final = ("start", "help", "whoami")
 """Commands that the gateway answers itself, to anybody."""
@@ -355,17 +358,6 @@ def _normalized(chat: ChatId) -> ChatId:
     return chat.lower() if isinstance(chat, str) else chat
 
 
-def _reached(name: str, includes: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Every role that `name` includes, however deep, without itself."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        new = includes[waiting.pop()] - found
-        found |= new
-        waiting.extend(new)
-    return frozenset(found - {name})
-
-
 def _with_included(
     names: Iterable[str], flat: Mapping[str, ServiceRole] | Mapping[str, PersonRole]
 ) -> frozenset[str]:
@@ -374,27 +366,34 @@ def _with_included(
     return own.union(*(flat[name].includes for name in own))
 
 
+def _united(name: str, included: frozenset[str], own: Mapping[str, frozenset[T]]) -> frozenset[T]:
+    """What this role has, and every one that it includes."""
+    return own[name].union(*map(own.__getitem__, included))
+
+
 def _flat_service_roles(declared: Mapping[str, ServiceRole]) -> dict[str, ServiceRole]:
-    includes = {name: role.includes for name, role in declared.items()}
+    reached = reach({name: role.includes for name, role in declared.items()})
+    endpoints = {name: role.endpoints for name, role in declared.items()}
+    chats = {name: frozenset(map(_normalized, role.chats)) for name, role in declared.items()}
+    methods = {name: role.methods for name, role in declared.items()}
     flat: dict[str, ServiceRole] = {}
     for name in declared:
-        included = _reached(name, includes)
-        parts = [declared[part] for part in (name, *included)]
+        included = reached.of(name) - {name}
         flat[name] = ServiceRole(
             name=name,
-            endpoints=frozenset(endpoint for part in parts for endpoint in part.endpoints),
-            chats=frozenset(_normalized(chat) for part in parts for chat in part.chats),
-            methods=frozenset(method for part in parts for method in part.methods),
+            endpoints=_united(name, included, endpoints),
+            chats=_united(name, included, chats),
+            methods=_united(name, included, methods),
             includes=included,
         )
     return flat
 
 
 def _flat_person_roles(declared: Mapping[str, PersonRole]) -> dict[str, PersonRole]:
-    includes = {name: role.includes for name, role in declared.items()}
+    reached = reach({name: role.includes for name, role in declared.items()})
+    commands = {name: role.commands for name, role in declared.items()}
     flat: dict[str, PersonRole] = {}
     for name in declared:
-        included = _reached(name, includes)
-        commands = (command for part in (name, *included) for command in declared[part].commands)
-        flat[name] = PersonRole(name, frozenset(commands), included)
+        included = reached.of(name) - {name}
+        flat[name] = PersonRole(name, _united(name, included, commands), included)
     return flat

@@ -3,8 +3,9 @@
 from infra.auth.claims import LEEWAY, LONGEST_SELF_SIGNED, MINTED_ISSUER
 from infra.auth.errors import KeysAwaited, TokenRefused
 from infra.auth.mint import mint, sign
-from infra.auth.signatures import MAKE_ONE_WITH, SHORTEST_SECRET
+from infra.auth.signatures import SHORTEST_SECRET
 from infra.auth.verify import TokenReport, TokenVerifier
+from infra.config.strength import MAKE_ONE_WITH
 
 __all__ = [
     "LEEWAY",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -85,7 +84,8 @@ def _type_problems(claims: Mapping[str, Any]) -> Iterator[str]:
 def _is_instant(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and 0 <= value <= _LAST_INSTANT
+    # Not by way of a float: a whole number may be larger than any. NaN is in no range.
+    return 0 <= value <= _LAST_INSTANT
 
 
 def _signer_problems(claims: Mapping[str, Any], grant: ServiceGrant, signer: Signer) -> Iterator[str]:

@@ -53,7 +53,9 @@ def _json_object(segment: str, what: str) -> dict[str, Any]:
 
 
 def strict_json(text: str, most_brackets: int = _MOST_BRACKETS) -> Any:
-    """JSON in which no name stands twice, no number is infinite, and not too much is nested.
+    """JSON in which no name stands twice, every number is one of JSON's, and not too much is nested.
+
+    A number may be larger than any float: whoever uses it looks at its range.
 
     Raises:
         ValueError: it is not; `why_unreadable` has the words.
@@ -61,7 +63,9 @@ def strict_json(text: str, most_brackets: int = _MOST_BRACKETS) -> Any:
     """
     if text.count("[") + text.count("{") > most_brackets:
         raise ValueError("it holds too many brackets")
-    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+    return json.loads(
+        text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_int=_whole_number
+    )
 
 
 def _decoded(segment: str) -> bytes:
@@ -80,6 +84,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _whole_number(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError("a number in it has too many digits") from error
 
 
 def why_unreadable(error: ValueError | RecursionError) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.policy.policy import ServiceKey
 from infra.auth.errors import TokenRefused
+from infra.config.strength import MAKE_ONE_WITH, why_guessable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 SHORTEST_SECRET: Final = 32
 """Bytes: an HMAC key as long as its hash (RFC 7518, section 3.2)."""
 
-MAKE_ONE_WITH: Final = 'python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
 _MARKS_OF_KEYS = (b"-----BEGIN", b"---- BEGIN", b"ssh-", b"ecdsa-sha2-", b'"kty"')
 
 
@@ -84,13 +84,10 @@ def require_secret(secret: bytes) -> None:
     """Refuse an HMAC secret that could be guessed.
 
     Raises:
-        ValueError: it is too short, or a key of another kind.
+        ValueError: it is too short, published or without variety, or a key of another kind.
     """
-    if len(secret) < SHORTEST_SECRET:
-        raise ValueError(
-            f"JWT_SECRET has {len(secret)} bytes and needs at least {SHORTEST_SECRET}; "
-            f"make one with: {MAKE_ONE_WITH}"
-        )
     # Everybody knows a public key: as an HMAC secret it would let everybody sign (CVE-2017-11424).
     if any(mark in secret for mark in _MARKS_OF_KEYS):
         raise ValueError(f"JWT_SECRET is a key or a certificate; it has to be random text: {MAKE_ONE_WITH}")
+    if weakness := why_guessable(secret, SHORTEST_SECRET):
+        raise ValueError(f"JWT_SECRET {weakness}; make one with: {MAKE_ONE_WITH}")

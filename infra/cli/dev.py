@@ -27,7 +27,6 @@ from infra.config.settings import Settings, SettingsSource, unknown_names
 
 SERVICE = "demo"
 ROLE = "approver"
-SANDBOX_TOKEN = "110201543:sandbox-token-of-a-bot-that-does-not-exist"  # noqa: S105 - the sandbox's own
 LONGEST_WAIT = 600
 
 _PORT = click.IntRange(1, 65_535)
@@ -133,11 +132,11 @@ async def _run(port: int, sandbox_port: int, permissions: Path) -> int:
         )
     async with contextlib.AsyncExitStack() as stack:
         try:
-            sandbox = await stack.enter_async_context(Sandbox.start(token=SANDBOX_TOKEN, port=sandbox_port))
+            sandbox = await stack.enter_async_context(Sandbox.start(port=sandbox_port))
         except OSError as error:
             raise CannotRun(_no_port("sandbox", sandbox_port, error)) from error
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="telegate-"))
-        trial = Trial.prepare(port, sandbox.api_url, Path(folder), permissions)
+        trial = Trial.prepare(port, sandbox.api_url, sandbox.token, Path(folder), permissions)
         return await trial.run(sandbox.page_url, stop)
 
 
@@ -165,14 +164,14 @@ class Trial:
     settings: Settings
 
     @classmethod
-    def prepare(cls, port: int, api_url: str, folder: Path, permissions: Path) -> Trial:
+    def prepare(cls, port: int, api_url: str, bot_token: str, folder: Path, permissions: Path) -> Trial:
         """Choose every setting, so that neither `.env` nor the environment gets in the way."""
         # What a trial does not need is set to nothing: `.env` must not reach in.
         unset = {name: "" for setting in table.TABLE for name in (setting.name, setting.file_name) if name}
         environment = {
             **{name: value for name, value in os.environ.items() if name not in unset},
             **unset,
-            "BOT_TOKEN": SANDBOX_TOKEN,
+            "BOT_TOKEN": bot_token,
             "TELEGRAM_API_URL": api_url,
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
             "BIND_ADDRESS": "127.0.0.1",

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from infra.cli.policy import PolicyUnusable, policy_at
+from infra.private_folder import make_private_folder
 
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -83,7 +84,7 @@ def _free_kid(service: str, file: Path | None) -> str:
 
 def _write_private(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         # Created readable by the owner alone: a later chmod would leave a moment in which others can read.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from infra.auth import LONGEST_SELF_SIGNED, MAKE_ONE_WITH, TokenReport, TokenVer
 from infra.auth.issuer import Issuer
 from infra.cli.policy import PolicyUnusable, policy_at
 from infra.config import table
+from infra.config.file_names import NOT_SHOWN, is_like_a_secret
 from infra.config.settings import SettingsSource, TokenIssuer, token_issuer
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
@@ -247,9 +248,11 @@ def _signed(
     seconds = _lifetime(lifetime, LONGEST_SELF_SIGNED, "a token that a service signs itself")
     try:
         private_key = key.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise TokenImpossible(f"{key} cannot be read ({reason}).") from error
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "it is no name of a file").lower()
+        shown = NOT_SHOWN if is_like_a_secret(str(key)) else key
+        told = f"--key has to be the name of a file; {shown} cannot be read ({reason})."
+        raise TokenImpossible(told) from error
     return sign(private_key, kid, grant.name, roles, lifetime=seconds, audience=audience, now=time.time())
 
 
@@ -287,9 +290,14 @@ def _as_json(report: TokenReport) -> dict[str, Any]:
         "signature": report.signature,
         "problems": list(report.problems),
         "effective_roles": sorted(report.principal.roles) if report.principal else [],
-        "header": dict(report.header),
-        "claims": dict(report.claims),
+        "header": _of_json(report.header),
+        "claims": _of_json(report.claims),
     }
+
+
+def _of_json(part: Mapping[str, Any]) -> Any:
+    """What the token says; a number beyond every float is told in words, as JSON has none for it."""
+    return json.loads(json.dumps(dict(part)), parse_constant=str)
 
 
 def _lines(report: TokenReport) -> Iterator[str]:

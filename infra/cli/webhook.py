@@ -12,6 +12,7 @@ import click
 
 from core.model.errors import DeliveryUnknown, NotDelivered, Rejected
 from infra.config.settings import Settings, SettingsError
+from infra.observability.visible import visible
 from infra.telegram.client import TelegramClient
 from infra.telegram.webhook.diagnosis import delivery_error
 from infra.telegram.webhook.register import NotToBeSet, Registration, patiently
@@ -166,10 +167,11 @@ def _print(state: WebhookState, problems: list[str], words: list[str], *, as_jso
     if as_json:
         click.echo(json.dumps(_as_json(state, problems), indent=2))
         return
+    # Telegram's words hold those of whatever answered it: they must not move the cursor of a terminal.
     for line in words:
-        click.echo(line)
+        click.echo(visible(line))
     for problem in problems:
-        click.echo(problem, err=True)
+        click.echo(visible(problem), err=True)
 
 
 def _misplaced(state: WebhookState, expected: str | None) -> list[str]:

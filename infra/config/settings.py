@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from core.model.errors import TelegateError
 from infra.config import table
 from infra.config.dotenv import DotenvFile, read_dotenv
+from infra.config.file_names import NOT_SHOWN, shown_name
 from infra.config.postgres_address import PostgresAddress
 from infra.config.secret import Secret
 
@@ -149,29 +150,36 @@ class SettingsSource:
                 )
                 return None, ""
             if pointer and twin is not None:
-                path = Path(pointer).expanduser()
-                return self._read_file(twin, path), f"(in {path}, which {twin} names) "
+                return self._read_file(twin, pointer, secret=setting.secret)
             if direct is not None or pointer is not None:
                 return (direct if direct is not None and direct.strip() else None), ""
         return None, ""
 
-    def _read_file(self, name: str, path: Path) -> str | None:
+    def _read_file(self, name: str, pointer: str, *, secret: bool) -> tuple[str | None, str]:
+        """What the file says, and where that stands, in words for a message."""
+        path = Path(pointer)
         try:
+            path = path.expanduser()
             with path.open("rb") as file:
                 # Editors of other systems write a mark before the text, which would become part of a secret.
                 text = file.read(_LONGEST_VALUE_FILE + 1).decode("utf-8-sig")
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            self.problems.append(f"{name} names {path}, which cannot be read ({reason}).")
-            return None
         except UnicodeDecodeError:
-            self.problems.append(f"{name} names {path}, which is not UTF-8 text.")
-            return None
-        if not text.strip() or len(text) > _LONGEST_VALUE_FILE:
-            size = "empty" if not text.strip() else "too large"
-            self.problems.append(f"{name} names {path}, which is {size}.")
-            return None
-        return text
+            trouble = "is not UTF-8 text"
+        except (OSError, RuntimeError, ValueError) as error:
+            # A home that nobody has is a RuntimeError, and a NUL character in the name a ValueError.
+            reason = (getattr(error, "strerror", None) or "it is no name of a file").lower()
+            trouble = f"cannot be read ({reason})"
+        else:
+            if text.strip() and len(text) <= _LONGEST_VALUE_FILE:
+                return text, f"(in {path}, which {name} names) "
+            trouble = "is too large" if text.strip() else "is empty"
+        shown = shown_name(path) if secret else str(path)
+        if shown is None:
+            told = f"{name} names {NOT_SHOWN}, and which {trouble}. It has to be the name of a file."
+        else:
+            told = f"{name} names {shown}, which {trouble}."
+        self.problems.append(told)
+        return None, ""
 
     def _is_noted(self, setting: table.Setting[T]) -> bool:
         """Whether something was told already about a value that is given, or about its line in `.env`."""

@@ -15,9 +15,11 @@ from typing import Any, Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from core.model.errors import TelegateError
+from infra.config.file_names import is_like_a_secret
 from infra.config.postgres_address import SCHEMES as POSTGRES_SCHEMES
 from infra.config.postgres_address import PostgresAddress
 from infra.config.secret import Secret
+from infra.config.strength import MAKE_ONE_WITH, why_guessable
 
 T = TypeVar("T")
 
@@ -25,6 +27,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _LATER = "Not in this version"
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
 _SHORTEST_JWT_SECRET = 32
+_SHORTEST_WEBHOOK_SECRET = 16
 _LONGEST_PORT = 65_535
 
 
@@ -86,28 +89,36 @@ def _jwt_secrets(text: str) -> tuple[Secret, ...]:
         raise ValueError("holds more than two values. Give one, or two with a comma while you rotate it.")
     if any(len(value.encode()) < _SHORTEST_JWT_SECRET for value in values):
         raise ValueError(
-            f"is too short: each value needs at least {_SHORTEST_JWT_SECRET} bytes. Make one with: "
-            'python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+            f"is too short: each value needs at least {_SHORTEST_JWT_SECRET} bytes. "
+            f"Make one with: {MAKE_ONE_WITH}"
         )
+    for value in values:
+        _refuse_guessable(value, _SHORTEST_JWT_SECRET)
     return tuple(Secret(value) for value in values)
+
+
+def _refuse_guessable(value: str, shortest: int) -> None:
+    if weakness := why_guessable(value.encode(), shortest):
+        raise ValueError(f"{weakness}. Make one with: {MAKE_ONE_WITH}")
 
 
 def _metrics_token(text: str) -> Secret:
     if re.fullmatch(r"[\x21-\x7e]*", text) is None or len(text) < _SHORTEST_JWT_SECRET:
         raise ValueError(
-            f"must be at least {_SHORTEST_JWT_SECRET} characters of printable ASCII without blanks. Make one "
-            "with: "
-            'python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+            f"must be at least {_SHORTEST_JWT_SECRET} characters of printable ASCII without blanks. "
+            f"Make one with: {MAKE_ONE_WITH}"
         )
+    _refuse_guessable(text, _SHORTEST_JWT_SECRET)
     return Secret(text)
 
 
 def _webhook_secret(text: str) -> Secret:
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) is None:
+    if re.fullmatch(r"[A-Za-z0-9_-]{16,256}", text) is None:
         raise ValueError(
-            "must be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, as Telegram demands. "
-            "Without it, a secret is derived from the bot token."
+            f"must be {_SHORTEST_WEBHOOK_SECRET} to 256 characters of A-Z, a-z, 0-9, _ and -: Telegram takes "
+            "no others, and a shorter one can be guessed. Without it, a secret is derived from the bot token."
         )
+    _refuse_guessable(text, _SHORTEST_WEBHOOK_SECRET)
     return Secret(text)
 
 
@@ -242,7 +253,12 @@ def _bind_address(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    if is_like_a_secret(text):
+        raise ValueError("has to be the name of a file; it looks like a secret instead, and is not shown.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and nobody of that name has a home here.") from None
 
 
 def _person_roles(text: str) -> Mapping[int, frozenset[str]]:
@@ -286,7 +302,8 @@ PUBLIC_URL: Final[Setting[str | None]] = Setting(
 WEBHOOK_SECRET: Final[Setting[Secret | None]] = Setting(
     "WEBHOOK_SECRET",
     _webhook_secret,
-    "What Telegram sends in `X-Telegram-Bot-Api-Secret-Token`: 1 to 256 characters of `A-Z a-z 0-9 _ -`.",
+    "What Telegram sends in `X-Telegram-Bot-Api-Secret-Token`: 16 to 256 characters of `A-Z a-z 0-9 _ -`, "
+    "random ones.",
     _TELEGRAM,
     default_in_words="derived from the bot token: the hexadecimal HMAC-SHA-256 of `telegate webhook secret` "
     "with the bot token as key",
@@ -311,7 +328,8 @@ TELEGRAM_API_URL: Final = Setting(
 JWT_SECRET: Final[Setting[tuple[Secret, ...] | None]] = Setting(
     "JWT_SECRET",
     _jwt_secrets,
-    "Signs and checks the tokens of services that have no key of their own (HS256). At least 32 bytes; two "
+    "Signs and checks the tokens of services that have no key of their own (HS256). At least 32 bytes, "
+    "random ones: published examples, repetitions and what has under 56 bits of variety are refused. Two "
     "values with a comma between them while it is rotated: both are accepted, the first one signs.",
     _SERVICES,
     default_in_words="none; then a service in the policy must have a key, or there is an issuer",

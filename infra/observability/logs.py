@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -13,10 +15,11 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, TextIO
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from infra.config.secret import Secret
 from infra.observability.redaction import Redaction
+from infra.observability.visible import visible, visible_json
 
 # Loggers that say too much below these levels: addresses with tokens in them, whole payloads, every step.
 _QUIET: Final[Mapping[str, int]] = {
@@ -30,7 +33,8 @@ _QUIET: Final[Mapping[str, int]] = {
 _STANDARD_FIELDS: Final = frozenset(
     logging.LogRecord("", 0, "", 0, "", (), None).__dict__ | {"message": "", "asctime": "", "taskName": ""}
 )
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not in {9, 10}}
+# Where a line of somebody's words could be taken for the next line of the log, which begins with the time.
+_LIKE_A_LINE: Final = re.compile(r"^(?=\d)", re.MULTILINE)
 _COLOURS: Final[Mapping[int, str]] = {
     logging.DEBUG: "\x1b[2m",
     logging.WARNING: "\x1b[33m",
@@ -109,8 +113,8 @@ class TextFormatter(logging.Formatter):
         self._colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; control characters in it are shown, so that nobody forges a second one."""
-        message = redaction.clean(record.getMessage()).translate(_CONTROL).replace("\n", "\n  | ")
+        """The line; what acts instead of being seen is spelled out, so that nobody forges another."""
+        message = visible(redaction.clean(record.getMessage()), keep="\n").replace("\n", "\n  | ")
         extras = _extras(record)
         told = "".join(f"  {name}={_shown(extras[name])}" for name in _WHO if extras.get(name) is not None)
         request_id = extras.get("request_id")
@@ -120,8 +124,8 @@ class TextFormatter(logging.Formatter):
         colour = _COLOURS.get(record.levelno) if self._colours else None
         if colour is not None:
             line = f"{colour}{line}\x1b[0m"
-        text = _exception_text(record)
-        return f"{line}\n{text}" if text else line
+        text = visible(_exception_text(record), keep="\n")
+        return f"{line}\n{_LIKE_A_LINE.sub('  | ', text)}" if text else line
 
 
 _WHO: Final = ("service", "task", "person", "chat", "command", "method")
@@ -129,11 +133,15 @@ _WHO: Final = ("service", "task", "person", "chat", "command", "method")
 
 
 def _shown(value: object) -> str:
-    return redaction.clean(str(value)).translate(_CONTROL).replace("\n", "\\n")
+    return visible(redaction.clean(str(value)), keep="\n").replace("\n", "\\n")
 
 
 def _encode(line: Mapping[str, object]) -> str:
-    return to_json(line, inf_nan_mode="strings").decode()
+    try:
+        return visible_json(to_json(line, inf_nan_mode="strings").decode())
+    except (PydanticSerializationError, UnicodeEncodeError):
+        # Half a character, which no UTF-8 can say.
+        return json.dumps(line, default=str)
 
 
 def _timestamp(created: float) -> str:

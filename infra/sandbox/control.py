@@ -54,7 +54,6 @@ def _route(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            _refuse_other_sites(request)
             given = await read_parameters(request)
             result = await handler(request.app[DOUBLE], given, request)
         except Misused as error:
@@ -70,13 +69,6 @@ def _route(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=dump(value), status=status, content_type="application/json")
-
-
-def _refuse_other_sites(request: web.Request) -> None:
-    """A page of another site, open in the same browser, must not act here."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
-        raise Misused(403, f"Pages of {origin} may not control this sandbox.")
 
 
 # Looking ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -23,9 +24,14 @@ from infra.sandbox.world import Change, Chat, Message, Person, Press, World, fir
 if TYPE_CHECKING:
     from infra.sandbox.port import Port
 
-DEFAULT_TOKEN = "123456789:TEST-sandbox-token-of-no-use-anywhere"  # noqa: S105 - opens nothing but this double
+BOT_ID = 110_201_543
 
 T = TypeVar("T")
+
+
+def new_token() -> str:
+    """A token of a bot that does not exist, another with each call: whoever has it can speak as the bot."""
+    return f"{BOT_ID}:{secrets.token_urlsafe(26)}"
 
 
 class Sandbox:
@@ -41,13 +47,14 @@ class Sandbox:
     def __init__(
         self,
         *,
-        token: str = DEFAULT_TOKEN,
+        token: str | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
         time_scale: float = 1.0,
         timing: Timing | None = None,
         kept: int = 10_000,
     ) -> None:
+        token = new_token() if token is None else token
         bot_id = int(token.partition(":")[0])
         timing = timing or Timing(scale=time_scale)
         self.token = token
@@ -68,7 +75,7 @@ class Sandbox:
     async def start(
         cls,
         *,
-        token: str = DEFAULT_TOKEN,
+        token: str | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
         time_scale: float = 1.0,
@@ -78,7 +85,7 @@ class Sandbox:
         """Run a sandbox while the block runs.
 
         Args:
-            token: the bot's token, `<digits>:<anything>`.
+            token: the bot's token, `<digits>:<anything>`; None makes one that nobody can guess.
             port: to listen on; 0 takes any that is free.
             host: address to listen on.
             time_scale: factor on the waits between webhook retries, for example 0.01 in tests.

@@ -17,6 +17,7 @@ from infra.sandbox.methods import METHODS, call
 from infra.sandbox.misbehaviour import failure_of, is_done, play, respond
 from infra.sandbox.parameters import LARGEST_UPLOAD, Parameters, read_parameters
 from infra.sandbox.updates import Update
+from infra.sandbox.visitors import refuse_other_sites
 
 log = logging.getLogger("telegate.sandbox")
 
@@ -37,7 +38,7 @@ PAGE_HEADERS = {
 
 def build_application(double: TelegramDouble) -> web.Application:
     """Everything that the port answers; no I/O."""
-    app = web.Application(client_max_size=LARGEST_BODY)
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[refuse_other_sites])
     app[DOUBLE] = double
     app.router.add_route("*", "/bot{token}/{method}", bot_api)
     app.router.add_get("/file/bot{token}/{path:.+}", download)

@@ -56,6 +56,9 @@ WRONG_CLAIMS: list[Json] = [
     {"nbf": int(time.time()) + 3600},
     {"exp": int(time.time()) + 91 * 86_400},
     {"exp": "tomorrow"},
+    {"iat": 10**309},
+    {"exp": 10**309},
+    {"nbf": 10**309},
 ]
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.dev import SANDBOX_TOKEN
 from infra.config.table import JWT_SECRET
+from infra.sandbox.handles import new_token
 from tests.docs.excused import EXCUSED
 from tests.docs.pages import Page
 from tests.docs.trial import Output, Shell, Trial, running, stop
@@ -48,7 +48,7 @@ def host(tmp_path: Path, telegram: str) -> Shell:
     port = str(reserved_port())
     return Shell.prepare(
         tmp_path / "host",
-        BOT_TOKEN=SANDBOX_TOKEN,
+        BOT_TOKEN=new_token(),
         TELEGRAM_API_URL=telegram,
         PUBLIC_URL=f"http://127.0.0.1:{port}",
         PORT=port,

@@ -15,6 +15,8 @@ from infra.config.settings import Settings, SettingsError, SettingsSource, Token
 
 TOKEN = "123456789:canary-Token_0123456789"
 JWT_SECRET = "canary-jwt-secret-0123456789abcdef"
+NEW, OLD = "the-new-one-of-two-0123456789-zyx", "the-old-one-of-two-9876543210-abc"
+GIVEN = "given-0123_webhook"
 ENOUGH = {"BOT_TOKEN": TOKEN, "JWT_SECRET": JWT_SECRET}
 
 
@@ -69,7 +71,7 @@ def test_one_problem_and_several_are_counted_in_words() -> None:
 
 
 def test_no_secret_is_in_a_repr_or_in_a_problem() -> None:
-    assert "canary" not in repr(settings(WEBHOOK_SECRET="canary-webhook"))
+    assert "canary" not in repr(settings(WEBHOOK_SECRET="canary-webhook-secret"))
     bad = "canary with blanks"
     told = problems(
         BOT_TOKEN=bad, JWT_SECRET="canary", WEBHOOK_SECRET=bad, DATABASE_URL=f"mysql://u:{bad}@h/d"
@@ -97,12 +99,21 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
         ("JWT_SECRET", "x" * 31),
         ("JWT_SECRET", ",".join(["x" * 32] * 3)),
         ("JWT_SECRET", "x" * 32 + ","),
+        ("JWT_SECRET", "x" * 64),
+        ("JWT_SECRET", f"{JWT_SECRET},{'ab' * 20}"),
+        ("JWT_SECRET", "a-string-secret-at-least-256-bits-long"),
+        ("METRICS_TOKEN", "x" * 64),
+        ("METRICS_TOKEN", "A-string-secret-at-least-256-bits-long"),
         ("JWT_AUDIENCE", "two words"),
         ("JWT_MAX_LIFETIME", "soon"),
         ("JWT_MAX_LIFETIME", "5s"),
         ("JWT_MAX_LIFETIME", "99999d"),
         ("WEBHOOK_SECRET", "with space"),
         ("WEBHOOK_SECRET", "x" * 257),
+        ("WEBHOOK_SECRET", "a-b_c"),
+        ("WEBHOOK_SECRET", "abcde-01234_xyz"),
+        ("WEBHOOK_SECRET", "x" * 16),
+        ("WEBHOOK_SECRET", "1234567890123456"),
         ("PUBLIC_URL", "http://bot.example.com"),
         ("PUBLIC_URL", "https://bot.example.com/?x=1"),
         ("PUBLIC_URL", "https://bot.example.com#top"),
@@ -251,12 +262,13 @@ def test_a_lifetime_is_seconds_or_a_number_with_its_unit(value: str, seconds: in
 
 
 def test_two_jwt_secrets_stand_side_by_side_while_one_is_rotated() -> None:
-    found = settings(JWT_SECRET=f"{'n' * 32}, {'o' * 32}")
-    assert found.jwt_secrets == (Secret("n" * 32), Secret("o" * 32))
+    found = settings(JWT_SECRET=f"{NEW}, {OLD}")
+    assert found.jwt_secrets == (Secret(NEW), Secret(OLD))
 
 
 def test_the_length_of_a_jwt_secret_is_counted_in_bytes() -> None:
-    assert settings(JWT_SECRET="ü" * 16).jwt_secrets
+    assert settings(JWT_SECRET="äëïöüÿçñãõåæœøþé").jwt_secrets
+    assert problems(JWT_SECRET="äëïöüÿçñãõåæœøþ")[0].startswith("JWT_SECRET is too short")
 
 
 def test_a_start_without_any_signing_key_is_refused() -> None:
@@ -270,7 +282,7 @@ def test_a_start_without_any_signing_key_is_refused() -> None:
 
 def test_a_scraper_s_token_is_a_secret_like_the_others(tmp_path: Path) -> None:
     assert settings().metrics_token is None
-    token = "m" * 32
+    token = OLD
     (tmp_path / "token").write_text(f"{token}\n")
     for given in ({"METRICS_TOKEN": token}, {"METRICS_TOKEN_FILE": str(tmp_path / "token")}):
         found = settings(**given)
@@ -287,13 +299,13 @@ def test_a_scraper_s_token_that_is_short_or_no_header_can_carry_is_refused(token
 
 
 def test_a_scraper_s_token_that_could_sign_tokens_is_refused() -> None:
-    [told] = problems(METRICS_TOKEN="o" * 32, JWT_SECRET=f"{'n' * 32},{'o' * 32}")
+    [told] = problems(METRICS_TOKEN=OLD, JWT_SECRET=f"{NEW},{OLD}")
     assert told.startswith("METRICS_TOKEN is the JWT_SECRET: ")
-    assert len(problems(METRICS_TOKEN="o" * 32, JWT_SECRET="short")) == 1
+    assert len(problems(METRICS_TOKEN=OLD, JWT_SECRET="short")) == 1
 
 
 def test_the_webhook_secret_is_the_given_one_or_derived_from_the_token() -> None:
-    assert settings(WEBHOOK_SECRET="given").webhook_secret == Secret("given")
+    assert settings(WEBHOOK_SECRET=GIVEN).webhook_secret == Secret(GIVEN)
     derived = settings().webhook_secret.reveal()
     assert derived == derive_webhook_secret(Secret(TOKEN)).reveal()
     assert len(derived) == 64
@@ -301,8 +313,8 @@ def test_the_webhook_secret_is_the_given_one_or_derived_from_the_token() -> None
 
 
 def test_every_secret_is_handed_to_the_redaction() -> None:
-    found = settings(WEBHOOK_SECRET="given", JWT_SECRET=f"{'n' * 32},{'o' * 32}")
-    assert [secret.reveal() for secret in found.secrets] == [TOKEN, "given", "n" * 32, "o" * 32]
+    found = settings(WEBHOOK_SECRET=GIVEN, JWT_SECRET=f"{NEW},{OLD}")
+    assert [secret.reveal() for secret in found.secrets] == [TOKEN, GIVEN, NEW, OLD]
 
 
 @pytest.mark.parametrize(
@@ -428,6 +440,41 @@ def test_a_file_that_cannot_be_used_is_told_once(tmp_path: Path, content: bytes 
     assert reason in told
 
 
+SECRETS = {
+    "BOT_TOKEN": [TOKEN, "canary", "/canary", "canary/token"],
+    "JWT_SECRET": [JWT_SECRET, f"/{JWT_SECRET}", "canary/" * 8, "~canary/secret"],
+    "WEBHOOK_SECRET": ["canary-webhook-secret"],
+    "METRICS_TOKEN": ["canary-metrics-token-0123456789-abcdef"],
+    "DATABASE_URL": ["postgresql://me:canary@db.example.com/telegate", "/canary"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, one) for name, each in SECRETS.items() for one in each])
+def test_a_secret_where_a_file_s_name_belongs_is_told_of_and_never_shown(name: str, value: str) -> None:
+    environ = {f"{name}_FILE": value, **({name: ""} if name in ENOUGH else {})}
+    (told,) = problems(**environ)
+    assert told.startswith(f"{name}_FILE names ")
+    assert "has to be the name of a file" in told
+    assert "canary" not in told
+
+
+@pytest.mark.parametrize("name", ["TLS_KEY_FILE", "TLS_CERT_FILE", "PERMISSIONS_FILE"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----",
+        TOKEN,
+        "eyJhbGciOiJIUzI1NiJ9.canary",
+        "canary" * 100,
+        "https://me:canary@example.com/key.pem",
+    ],
+)
+def test_a_path_that_looks_like_a_secret_is_refused_and_not_shown(name: str, value: str) -> None:
+    told = problems(**{name: value})
+    assert any(one.startswith(f"{name} has to be the name of a file") for one in told)
+    assert not any("canary" in one for one in told)
+
+
 def test_the_environment_wins_over_the_file(dotenv: Callable[[str], Path]) -> None:
     path = dotenv("PORT=1111\nJWT_AUDIENCE=from-file\n")
     found = settings(path, PORT="2222")
@@ -452,12 +499,12 @@ export PORT = 1111   # after the value
 JWT_AUDIENCE='single#quoted'  # comment
 PERMISSIONS_FILE="a \\"b\\" \\\\ c"
 LOG_LEVEL=
-WEBHOOK_SECRET=a-b_c
+WEBHOOK_SECRET=a-b_c-0123-wxyz_789
 """
     found = settings(dotenv(text))
     assert (found.port, found.jwt_audience, found.log_level) == (1111, "single#quoted", "info")
     assert found.permissions_file == Path('a "b" \\ c')
-    assert found.webhook_secret == Secret("a-b_c")
+    assert found.webhook_secret == Secret("a-b_c-0123-wxyz_789")
 
 
 def test_dotenv_problems_carry_line_numbers_and_no_values(dotenv: Callable[[str], Path]) -> None:

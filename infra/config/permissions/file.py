@@ -156,10 +156,17 @@ class PolicyFile:
     def reload(self) -> bool:
         """Read the file again in any case (SIGHUP); whether the file's policy counts now."""
         self._seen = _look(self.path)
+        return self._take(self._read_again())
+
+    def _read_again(self) -> Policy | PolicyFileError:
         try:
-            policy = load_policy(self.path, self._people, allow_http_addresses=self._allow_http)
+            return load_policy(self.path, self._people, allow_http_addresses=self._allow_http)
         except PolicyFileError as error:
-            self._refuse(error)
+            return error
+
+    def _take(self, policy: Policy | PolicyFileError) -> bool:
+        if isinstance(policy, PolicyFileError):
+            self._refuse(policy)
             return False
         self.last_error = None
         self.current = policy
@@ -177,7 +184,7 @@ class PolicyFile:
         while True:
             await asyncio.sleep(interval)
             try:
-                self.check_for_change()
+                await self._look_again()
             except Exception:
                 # The outermost loop: a callback that fails must not end the watching.
                 log.exception(
@@ -186,6 +193,13 @@ class PolicyFile:
                     interval,
                     extra={"action": "policy_watch_failed", "path": str(self.path)},
                 )
+
+    async def _look_again(self) -> None:
+        seen = _look(self.path)
+        if seen != self._seen:
+            self._seen = seen
+            # In a thread: a large file takes a second, in which nobody could be answered.
+            self._take(await asyncio.to_thread(self._read_again))
 
     def _refuse(self, error: PolicyFileError) -> None:
         self.last_error = error

@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from infra.config.permissions.published import why_no_secret
+
 _ARMOUR = re.compile(r"\s*-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*", re.ASCII)
 _SHORTEST_RSA = 2048
 _KINDS = "Ed25519, ECDSA on P-256, or RSA of at least 2048 bits"
@@ -105,14 +107,18 @@ def new_pair() -> tuple[str, str]:
 
 def _accepted(key: Any) -> tuple[str, str]:
     if isinstance(key, Ed25519PublicKey):
-        return "EdDSA", _pem(key)
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return "ES256", _pem(key)
-    if isinstance(key, RSAPublicKey):
+        algorithm = "EdDSA"
+    elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        algorithm = "ES256"
+    elif isinstance(key, RSAPublicKey):
+        algorithm = "RS256"
         if key.key_size < _SHORTEST_RSA:
             raise ValueError(f"this RSA key has {key.key_size} bits and needs at least {_SHORTEST_RSA}")
-        return "RS256", _pem(key)
-    raise ValueError(f"this kind of key is not accepted: it has to be {_KINDS}")
+    else:
+        raise ValueError(f"this kind of key is not accepted: it has to be {_KINDS}")  # noqa: TRY004 - a wrong file
+    if reason := why_no_secret(key):
+        raise ValueError(reason)
+    return algorithm, _pem(key)
 
 
 def _signing(key: PrivateKeyTypes) -> tuple[SigningKey, str]:

@@ -7,13 +7,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import yaml
 
+from infra.observability.visible import visible
+
 LARGEST_FILE: Final = 262_144
 _DEEPEST = 12
 _MOST_ALIASES = 50
+_MOST_COPIED = 10_000
+_MOST_PROBLEMS = 100
+_LONGEST_MESSAGE = 600
+_LONGEST_HINT = 64
+_MOST_COMPARED = 64
 _LARGEST_ID = 2**52  # Telegram's ids have at most 52 significant bits (Bot API, User and Chat)
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -54,6 +62,60 @@ class PolicyProblem:
     message: str
 
 
+class TooManyProblems(Exception):
+    """So much is wrong that nobody would read all of it.
+
+    Attributes:
+        problem: says so, at the place of the first that is not told.
+    """
+
+    def __init__(self, problem: PolicyProblem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class _Count:
+    """What has been read of a file so far.
+
+    Attributes:
+        copied: values that aliases stand for, as often as they do.
+    """
+
+    def __init__(self) -> None:
+        self.copied = 0
+        self._documents = self._aliases = self._values = 0
+        self._sizes: dict[str | None, int] = {}
+        self._opened: list[tuple[str | None, int]] = []
+
+    def take(self, event: yaml.Event) -> None:
+        """Count one more event."""
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+        elif isinstance(event, yaml.AliasEvent):
+            self._aliases += 1
+            self.copied += self._sizes.get(event.anchor, 0)
+            self._values += self._sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._opened.append((event.anchor, self._values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = self._opened.pop()
+            if anchor is not None:
+                self._sizes[anchor] = self._values - before
+        elif isinstance(event, yaml.ScalarEvent):
+            self._values += 1
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the file is refused here, whatever comes."""
+        if len(self._opened) > _DEEPEST:
+            return f"This is nested more than {_DEEPEST} levels deep."
+        if self._aliases > _MOST_ALIASES:
+            return f"The file uses more than {_MOST_ALIASES} aliases (*name); write the values out."
+        if self._documents > 1:
+            return "A second document begins here (---); the file is one document."
+        return None
+
+
 class NodeReader:
     """Takes values out of nodes, and notes whatever is wrong instead of stopping at the first problem."""
 
@@ -61,12 +123,18 @@ class NodeReader:
         self.problems: list[PolicyProblem] = []
 
     def complain(self, node: yaml.Node, message: str) -> None:
-        """Note a problem at a node."""
+        """Note a problem at a node.
+
+        Raises:
+            TooManyProblems: enough of them are noted.
+        """
+        if len(self.problems) >= _MOST_PROBLEMS:
+            raise TooManyProblems(_problem(node.start_mark, "From here on there are more; mend these first."))
         self.problems.append(_problem(node.start_mark, message))
 
     def document(self, text: str) -> yaml.Node | None:
         """The root node of the only document, or None when the text is not YAML that can be read safely."""
-        self.problems.extend(_tabs(text))
+        self.problems.extend(islice(_tabs(text), _MOST_PROBLEMS))
         try:
             if not self.problems:
                 self._check_events(text)
@@ -80,16 +148,18 @@ class NodeReader:
 
     def _check_events(self, text: str) -> None:
         # Looked at before anything is built: nesting and aliases are how a small file becomes a large one.
-        depth = aliases = documents = 0
+        count = _Count()
+        swollen_at: Any = None
         for event in yaml.parse(text, Loader=_LOADER):
-            documents += isinstance(event, yaml.DocumentStartEvent)
-            aliases += isinstance(event, yaml.AliasEvent)
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            trouble = _trouble(depth, aliases, documents)
-            if trouble:
+            count.take(event)
+            if count.copied > _MOST_COPIED and swollen_at is None:
+                swollen_at = event.start_mark
+            if trouble := count.trouble:
                 self.problems.append(_problem(event.start_mark, trouble))
                 return
+        if swollen_at is not None:
+            message = f"The file's aliases (*name) stand for more than {_MOST_COPIED:,} values; write less."
+            self.problems.append(_problem(swollen_at, message))
 
     # Values
 
@@ -194,7 +264,14 @@ class NodeReader:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with its leading blank, or nothing when no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    if len(name) > _LONGEST_HINT:
+        return ""
+    # To compare takes its time, and a file may name thousands; what is meant mostly begins alike.
+    near = sorted(
+        (one for one in known if len(one) <= _LONGEST_HINT),
+        key=lambda one: (one[:1] != name[:1], abs(len(one) - len(name)), one[:2] != name[:2]),
+    )
+    close = difflib.get_close_matches(name, near[:_MOST_COMPARED], n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
 
 
@@ -216,6 +293,9 @@ def _composed(text: str) -> yaml.Node | None:
 
 
 def _problem(mark: Any, message: str) -> PolicyProblem:
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[: _LONGEST_MESSAGE // 2]} … {message[-_LONGEST_MESSAGE // 2 :]}"
+    message = visible(message)
     return PolicyProblem(mark.line + 1, mark.column + 1, message) if mark else PolicyProblem(1, 1, message)
 
 
@@ -226,16 +306,6 @@ def _tabs(text: str) -> Iterator[PolicyProblem]:
             yield PolicyProblem(
                 number, indent.index("\t") + 1, "This line begins with a tab; indent with blanks."
             )
-
-
-def _trouble(depth: int, aliases: int, documents: int) -> str | None:
-    if depth > _DEEPEST:
-        return f"This is nested more than {_DEEPEST} levels deep."
-    if aliases > _MOST_ALIASES:
-        return f"The file uses more than {_MOST_ALIASES} aliases (*name); write the values out."
-    if documents > 1:
-        return "A second document begins here (---); the file is one document."
-    return None
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:

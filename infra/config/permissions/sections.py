@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from core.model.chat import ChatId
+from core.policy.includes import reach
 from core.policy.policy import (
     CHANNEL,
     EVERY_CHAT,
@@ -24,7 +25,13 @@ from core.policy.policy import (
     ServiceRole,
 )
 from core.policy.routes import ENDPOINTS, FOR_EVERY_SERVICE, PUBLIC
-from infra.config.permissions.nodes import NodeReader, PolicyProblem, did_you_mean, kind_of
+from infra.config.permissions.nodes import (
+    NodeReader,
+    PolicyProblem,
+    TooManyProblems,
+    did_you_mean,
+    kind_of,
+)
 
 VERSION: Final = "1"
 SECTIONS: Final = ("version", "service_roles", "person_roles", "services", "commands", "chats")
@@ -36,6 +43,8 @@ _COMMAND = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 _METHOD = re.compile(r"[a-z][A-Za-z]{2,63}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}", re.ASCII)
 _LONGEST_KEY = 8192
+_MOST_NAMES = 200_000
+"""Endpoints, chats, methods, commands and roles in all roles together, each with all that it includes."""
 
 # They would let a service take the bot, or its updates, away from the gateway.
 _METHODS_NEVER = frozenset(
@@ -60,11 +69,14 @@ def read_policy(
         allow_http: whether deliveries may go to plain http addresses (`DELIVERY_ALLOW_PRIVATE`).
     """
     reader = NodeReader()
-    root = reader.document(text)
-    if root is None:
-        empty = PolicyProblem(1, 1, "The file is empty; it has to begin with: version: 1")
-        return tuple(reader.problems) or (empty,)
-    policy = _Sections(reader, root, allow_http=allow_http).read(people)
+    try:
+        root = reader.document(text)
+        if root is None:
+            empty = PolicyProblem(1, 1, "The file is empty; it has to begin with: version: 1")
+            return tuple(reader.problems) or (empty,)
+        policy = _Sections(reader, root, allow_http=allow_http).read(people)
+    except TooManyProblems as error:
+        return (*sorted(reader.problems), error.problem)
     return policy or tuple(sorted(reader.problems))
 
 
@@ -92,8 +104,19 @@ class _Sections:
         person_roles = dict(self._each("person_roles", "a role", self._person_role))
         services = dict(self._each("services", "a service", self._service))
         commands = dict(self._each("commands", "a command", self._command))
-        self._check_circles("service_roles", {name: role.includes for name, role in service_roles.items()})
-        self._check_circles("person_roles", {name: role.includes for name, role in person_roles.items()})
+        self._check_includes(
+            "service_roles",
+            {name: role.includes for name, role in service_roles.items()},
+            {
+                name: len(role.endpoints) + len(role.chats) + len(role.methods)
+                for name, role in service_roles.items()
+            },
+        )
+        self._check_includes(
+            "person_roles",
+            {name: role.includes for name, role in person_roles.items()},
+            {name: len(role.commands) for name, role in person_roles.items()},
+        )
         self._check_people(people)
         if self._reader.problems:
             return None
@@ -215,15 +238,26 @@ class _Sections:
             else:
                 yield name
 
-    def _check_circles(self, section: str, includes: Mapping[str, frozenset[str]]) -> None:
-        reported: set[str] = set()
-        for name in includes:
-            circle = {other for other in _reach(name, includes) if name in _reach(other, includes)}
-            if circle and name not in reported:
-                reported |= circle
-                key, _ = self._entries[section][name]
-                members = ", ".join(sorted(circle))
-                self._reader.complain(key, f"Roles of {section} include each other in a circle: {members}.")
+    def _check_includes(
+        self, section: str, includes: Mapping[str, frozenset[str]], sizes: Mapping[str, int]
+    ) -> None:
+        """Refuse circles, and roles that would be too much once each has all that it includes."""
+        reached = reach(includes)
+        for circle in reached.circles:
+            key, _ = next(entry for name, entry in self._entries[section].items() if name in circle)
+            members = ", ".join(sorted(circle))
+            self._reader.complain(key, f"Roles of {section} include each other in a circle: {members}.")
+        # Counted before it is built: a small file can stand for a very large policy.
+        total = sum(map(reached.count, includes))
+        if not reached.circles and total <= _MOST_NAMES:
+            total += sum(sum(map(sizes.__getitem__, reached.of(name))) for name in includes if includes[name])
+        if total > _MOST_NAMES and not reached.circles:
+            key, _ = next(iter(self._entries[section].values()))
+            self._reader.complain(
+                key,
+                f"With all that they include, the roles of {section} name more than {_MOST_NAMES:,} things; "
+                "include less in each other.",
+            )
 
     # Services
 
@@ -387,17 +421,6 @@ class _Sections:
                     f"PERSON_ROLES gives {person} the role {role}, which is not under person_roles.{hint}"
                 )
                 self._reader.problems.append(PolicyProblem(0, 0, message))
-
-
-def _reach(name: str, includes: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Every role that can be reached from `name`; itself only when that goes in a circle."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        new = includes.get(waiting.pop(), frozenset()) - found
-        found |= new
-        waiting.extend(new)
-    return frozenset(found)
 
 
 def _address_trouble(text: str, *, allow_http: bool) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.model.errors import StorageUnavailable, TelegateError
+from infra.private_folder import make_private_folder
 from infra.store.errors import NOTHING_DONE, SchemaTooNew, StoreRefused
 from infra.store.migrations import SchemaState, apply_missing, find_state, refuse_newer
 from infra.store.migrations.dialect import SQLITE
@@ -70,13 +71,13 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that the file lies in.
+    """Make the folder that the file lies in, for its owner alone; one that is there stays as it is.
 
     Raises:
         StoreRefused: it cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
     except OSError as error:
         raise StoreRefused(
             f"The folder {path.parent} for the database cannot be made: {error.strerror}. Make it, or "
@@ -122,7 +123,11 @@ def _make_private(path: Path) -> None:
     """
     # What keeps it from being made, SQLite meets again right after this, and it is told then.
     with suppress(OSError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask takes away
+        finally:
+            os.close(descriptor)
 
 
 def _with_file(path: Path, work: Callable[[sqlite3.Connection], T], patience: float) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import ssl
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tests.integration.access.conftest import Keys
 
 SECRET = "a-shared-secret-of-the-tests-0123456789"
+NEW_SECRET = "the-one-that-replaces-it-9876543210-xyz"
 POLICY = """\
 version: 1
 service_roles:
@@ -221,9 +223,9 @@ def test_mint_reads_the_secret_from_a_dotenv_file(run: Run, monkeypatch: pytest.
 
 
 def test_while_a_secret_is_rotated_the_first_one_signs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JWT_SECRET", f"{'n' * 40},{SECRET}")
+    monkeypatch.setenv("JWT_SECRET", f"{NEW_SECRET},{SECRET}")
     token = _printed(_mint(run, "--role", "notifier")).strip()
-    monkeypatch.setenv("JWT_SECRET", "n" * 40)
+    monkeypatch.setenv("JWT_SECRET", NEW_SECRET)
     assert run(token_cli, "inspect", token).exit_code == 0
 
 
@@ -248,6 +250,18 @@ def test_mint_refuses_in_a_sentence(run: Run, arguments: tuple[str, ...], senten
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    ["-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIE", "123456789:canary-token", "canary" * 100],
+)
+def test_a_key_where_its_file_s_name_belongs_is_not_shown(run: Run, mistaken: str) -> None:
+    result = _mint(run, "--role", "notifier", "--key", mistaken, "--kid", "cron-1")
+    assert result.exit_code == 2
+    assert "--key has to be the name of a file" in result.stderr
+    assert "MC4C" not in result.stderr
+    assert "canary" not in result.stderr
 
 
 def test_mint_knows_only_services_of_the_policy(run: Run) -> None:
@@ -405,8 +419,6 @@ def test_inspect_of_nonsense_is_told_in_words(run: Run, token: str) -> None:
 
 
 def test_a_token_cannot_write_on_the_terminal(run: Run) -> None:
-    import base64
-
     claims: dict[str, Any] = {"sub": "\x1b[2Jcron", "iat": "\x1b", "exp": 1e300, "nbf": True, "aud": ["a", 1]}
     parts = [{"alg": "HS256"}, claims]
     segments = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
@@ -414,6 +426,22 @@ def test_a_token_cannot_write_on_the_terminal(run: Run) -> None:
     assert result.exit_code == 1
     assert "\x1b" not in result.stdout
     assert "service    \N{REPLACEMENT CHARACTER}[2Jcron" in result.stdout
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 309, "-1" + "0" * 309, "1" + "0" * 4000, "1e400"])
+@pytest.mark.parametrize("name", ["iat", "nbf", "exp"])
+def test_inspect_says_that_a_number_is_no_time_however_large_it_is(run: Run, name: str, time: str) -> None:
+    claims = json.dumps({"sub": "cron", "iat": 1, "nbf": 1, "exp": 1})
+    parts = ['{"alg": "HS256"}', claims.replace(f'"{name}": 1', f'"{name}": {time}')]
+    segments = [base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts]
+    token = ".".join([*segments, "AAAA"])
+    told = run(token_cli, "inspect", token)
+    assert told.exit_code == 1
+    assert isinstance(told.exception, SystemExit)
+    assert f"{name} is not a time in seconds since 1970." in told.stdout
+    machine = run(token_cli, "inspect", "--json", token)
+    assert machine.exit_code == 1
+    assert json.loads(machine.stdout, parse_constant=pytest.fail)["valid"] is False
 
 
 # keys

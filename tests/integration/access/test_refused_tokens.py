@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SECRET = b"a-shared-secret-of-the-tests-0123456789"
 HUGE = 10**30
+BEYOND_FLOATS = 10**309
 
 
 def _always(signature: bytes) -> Callable[[bytes], bytes]:
@@ -86,6 +87,9 @@ CRAFTED: dict[str, Callable[[World], str]] = {
     "payload is a list": lambda world: world.minted(b"[1]"),
     "payload is empty": lambda world: world.minted(b" "),
     "payload has a number of 5,000 digits": lambda world: world.minted(b'{"iat": ' + b"9" * 5000 + b"}"),
+    "payload has a number that is infinite when it is read": lambda world: world.minted(
+        json.dumps(world.claims()).replace("1800000600", "1e400").encode()
+    ),
     "payload has NaN": lambda world: world.minted(json.dumps(world.claims(exp=float("nan"))).encode()),
     "a claim stands there twice": lambda world: world.minted(_claims_twice(world)),
     "alg stands there twice": lambda world: world.token(
@@ -240,6 +244,10 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "exp is iat": {"exp": 1_800_000_000},
     "it lives too long": {"exp": 1_800_000_001 + 90 * 86_400},
     "it lives too long since an old iat": {"iat": 1_700_000_000},
+    **{f"{name} is beyond every float": {name: BEYOND_FLOATS} for name in ("iat", "exp", "nbf")},
+    **{f"{name} is far below every float": {name: -BEYOND_FLOATS} for name in ("iat", "exp", "nbf")},
+    "all times are beyond every float": dict.fromkeys(("iat", "exp", "nbf"), BEYOND_FLOATS),
+    "exp has 4,000 digits": {"exp": 10**4000},
     "nbf is in the future": {"nbf": 1_800_000_031},
     "nbf is text": {"nbf": "now"},
     "nbf is null": {"nbf": None},

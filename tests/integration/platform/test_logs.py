@@ -132,6 +132,58 @@ def test_a_message_cannot_forge_a_second_line() -> None:
     assert len(written(machine)) == 1
 
 
+ACTING = [
+    *map(chr, (*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0))),
+    *map(chr, (0x00AD, 0x061C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F))),
+    *map(chr, (*range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0xFFFF)),
+    *map(chr, (0xD800, 0xDFFF, 0xE000, 0x1D173, 0xE0001, *range(0xE0020, 0xE0080), 0x10FFFF)),
+]
+"""What no reader sees, and what a terminal or a viewer obeys: escapes, line ends, directions, tags."""
+
+
+@pytest.mark.parametrize("acting", ACTING, ids=lambda letter: f"U+{ord(letter):04X}")
+def test_no_character_of_others_acts_on_whoever_reads_the_log(acting: str) -> None:
+    for log_format in ("text", "json"):
+        stream = io.StringIO()
+        configure_logging(log_format=log_format, level="info", stream=stream)
+        log = logging.getLogger("telegate.test")
+        log.info(
+            "A name: %s", f"a{acting}b", extra={"command": f"c{acting}d", "deep": {f"e{acting}": [acting]}}
+        )
+        try:
+            fail(LookupError(f"f{acting}g"))
+        except LookupError:
+            log.exception("It went wrong.", extra={"service": f"h{acting}i"})
+        assert acting not in stream.getvalue()
+        assert "could not be written" not in stream.getvalue()
+        stream.getvalue().encode()
+        if log_format == "json":
+            told, failed = written(stream)
+            assert told["message"] == f"A name: a{acting}b"
+            assert told["command"] == f"c{acting}d"
+            assert f"LookupError: f{acting}g" in failed["exception"]
+
+
+def test_letters_of_every_script_and_their_blanks_stay_as_they_are_in_the_log() -> None:
+    words = "Ada Łovelace שלום مرحبا 你好\u3000世界 नमस्ते 🙂 1\xa0000"
+    for log_format in ("text", "json"):
+        stream = io.StringIO()
+        configure_logging(log_format=log_format, level="info", stream=stream)
+        logging.getLogger("telegate.test").info("%s", words)
+        assert words in stream.getvalue()
+
+
+def test_an_error_s_words_cannot_forge_a_line_below_its_traceback() -> None:
+    stream = io.StringIO()
+    configure_logging(log_format="text", level="info", stream=stream)
+    try:
+        fail(LookupError("lost\n12:00:00 ERROR    forged"))
+    except LookupError:
+        logging.getLogger("telegate.test").exception("It went wrong.")
+    assert "\n12:00:00" not in stream.getvalue()
+    assert stream.getvalue().endswith("LookupError: lost\n  | 12:00:00 ERROR    forged\n")
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_registered_secret_is_nowhere(log_format: str) -> None:
     stream = io.StringIO()

@@ -453,7 +453,9 @@ async def test_a_self_signed_certificate_goes_along(client_at: ClientAt, self_si
 async def test_it_heals_only_when_asked_to_and_where_telegram_could_post(
     given: dict[str, str], heals: bool, client_at: ClientAt, lines: Lines
 ) -> None:
-    settings = Settings.from_environment({"BOT_TOKEN": TOKEN, "JWT_SECRET": "x" * 32, **given}, None)
+    settings = Settings.from_environment(
+        {"BOT_TOKEN": TOKEN, "JWT_SECRET": "canary-jwt-secret-0123456789abcdef", **given}, None
+    )
     healer = Healer.of(settings, await client_at("http://127.0.0.1:9"))
     assert (healer is not None) is heals
     told = lines()
