@@ -40,6 +40,7 @@ class TaskFilter:
     """Which of a service's tasks to list; None means any.
 
     Attributes:
+        among: the chats of which tasks may be told at all.
         after: the id of the last task of the page before, or None for the first page.
         limit: at most this many, 1 to 200.
     """
@@ -48,6 +49,7 @@ class TaskFilter:
     state: TaskState | None = None
     kind: TaskKind | None = None
     chat: int | str | None = None
+    among: frozenset[int | str] | None = None
     since: datetime | None = None
     after: str | None = None
     limit: int = 50

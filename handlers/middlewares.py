@@ -18,6 +18,7 @@ from core.model.errors import (
     TelegateError,
 )
 from handlers.admission import CHECKS, PROBED, endpoint_of
+from handlers.in_flight import IN_FLIGHT, refusal_of
 from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES, UPDATE
 from handlers.problems import problem_response, status_of
 
@@ -91,7 +92,17 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     for check in CHECKS:
         if (waiting := check(request)) is not None:
             await waiting
-    return await handler(request)
+    if PRINCIPAL not in request:
+        return await handler(request)
+    with request.app[IN_FLIGHT].holding(request):
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            refusal = refusal_of(request)
+            if refusal is None:
+                raise
+            # Only the request ends: what it has made goes on, as when its client has gone.
+            raise refusal from None
 
 
 def _trace_id_of(request: web.Request) -> str | None:

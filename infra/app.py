@@ -35,6 +35,7 @@ from core.services.questions import Asking
 from core.services.tasks import TaskDesk
 from core.waiting.room import WaitingRoom
 from handlers.application import build_application
+from handlers.in_flight import IN_FLIGHT
 from handlers.keys import About, Limits, Metrics, Readiness, Services
 from handlers.middlewares import current_request_id, current_trace_id
 from handlers.routes import SERVED
@@ -89,6 +90,7 @@ async def create_app(kind: type[Gateway] | None = None) -> GatewayRunner:
         gateway = await (kind or Gateway).open(settings, stack)
         app = build_application(gateway.services())
         app.on_shutdown.append(gateway.drain)
+        stack.callback(gateway.on_change(app[IN_FLIGHT].look))
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         _collect_less_often()
@@ -353,8 +355,16 @@ class Gateway:
             return "ok"
         return f"Telegram asks for fewer calls: nothing is sent before {end:%H:%M:%S} UTC. It is sent then."
 
+    def on_change(self, look: Callable[[], None]) -> Callable[[], None]:
+        """Call this whenever what tokens may do has changed, until what it returns is called."""
+        if self.issuer is not None:
+            self.issuer.on_change = look
+        return self.policy.on_change(lambda _: look())
+
     async def drain(self, _app: web.Application) -> None:
         """Let every waiting request answer now: with its answer, or with 202 and where to look."""
+        # What was revoked just now is not answered: a SIGHUP ends this process and means the new rules.
+        self.policy.check_for_change()
         self.draining = self.sweep.hurried = self.sender.errands.stopping = True
         self.room.close()
 

@@ -285,6 +285,11 @@ class Policy:
                 f"The chats that {principal.service} reaches with this endpoint: {_listed(reachable)}.",
             )
 
+    def chats_in_reach(self, principal: Principal, endpoint: str) -> frozenset[ChatId] | None:
+        """The chats that roles name which also name the endpoint; None for every chat."""
+        chats = frozenset[ChatId]().union(*(r.chats for r in self._roles_naming(endpoint, principal.roles)))
+        return None if EVERY_CHAT in chats else chats
+
     def endpoints_of(self, principal: Principal) -> tuple[str, ...]:
         """Every endpoint that the principal may use, in the order of the API reference."""
         named = {name for role in self._roles(principal.roles) for name in role.endpoints}

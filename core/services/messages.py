@@ -57,7 +57,7 @@ class Telling:
         """
         policy = self.policy()
         chat_id, alias = self._checked(request, policy)
-        policy.require_chat(submission.principal, SEND, chat_id)
+        submission.require_chat(policy, SEND, chat_id)
         task = self.drafter.draft(
             request.message,
             service=submission.principal.service,
@@ -128,7 +128,7 @@ class Telling:
         message = await self.desk.look(message_id, submission.principal.service)
         if message.kind is not TaskKind.MESSAGE:
             raise NotFound(f"This service has no message {message_id}.")
-        self.policy().require_chat(submission.principal, endpoint, message.chat.id)
+        submission.require_chat(self.policy(), endpoint, message.chat.id)
         return message
 
     async def _correct(self, message: Task, content: Edit | Deletion, submission: Submission) -> Task:

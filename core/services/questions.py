@@ -60,7 +60,7 @@ class Asking:
         """
         policy = self.policy()
         chat, question = self._checked(request, policy)
-        policy.require_chat(submission.principal, ENDPOINT, chat.id)
+        submission.require_chat(policy, ENDPOINT, chat.id)
         task = self.drafter.draft(
             question,
             service=submission.principal.service,

@@ -12,12 +12,16 @@ from core.jobs.background import to_its_end
 from core.jobs.sending import Sender
 from core.model.errors import AlreadyFinal, NotFound, StorageUnavailable
 from core.model.task import Change, Task
-from core.policy.policy import Principal
+from core.policy.policy import ChatId, Policy, Principal
 from core.ports import Idempotency, TaskFilter, TaskStore
 from core.waiting.following import Following
 from core.waiting.room import Seat, WaitingRoom
 
 log = logging.getLogger("telegate.tasks")
+
+
+def _nobody_asks(_endpoint: str, _chat: ChatId) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,22 @@ class Submission:
         principal: who asks for it.
         idempotency: the key that makes repeating the request safe, or None.
         wait: seconds to hold the request until the task is final; 0 for not at all.
+        reached: told which endpoint and chat the request needs, as soon as they are known and allowed.
     """
 
     principal: Principal
     wait: float = 0.0
     idempotency: Idempotency | None = None
+    reached: Callable[[str, ChatId], None] = _nobody_asks
+
+    def require_chat(self, policy: Policy, endpoint: str, chat_id: ChatId) -> None:
+        """Go on only when one role of the principal names both.
+
+        Raises:
+            ChatForbidden: none does.
+        """
+        policy.require_chat(self.principal, endpoint, chat_id)
+        self.reached(endpoint, chat_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +88,35 @@ class TaskDesk:
             return None
         return await self.look(made.id, submission.principal.service, submission.wait)
 
-    async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
+    async def look(
+        self, task_id: str, service: str, wait: float = 0.0, in_sight: Callable[[Task], bool] | None = None
+    ) -> Task:
         """One of this service's tasks, as it is now or once it is final.
 
+        Args:
+            task_id: its id.
+            service: whose it has to be.
+            wait: seconds.
+            in_sight: whether whoever asks may see it; None when that is known.
+
         Raises:
-            NotFound: this service has no such task.
+            NotFound: this service has no such task, or it is out of sight.
         """
         with self.room.seat(task_id) as seat:
-            return await self._await_final(await self._read(task_id, service), seat, wait)
+            return await self._await_final(await self._read(task_id, service, in_sight), seat, wait)
 
     @asynccontextmanager
-    async def follow(self, task_id: str, service: str) -> AsyncIterator[Following]:
+    async def follow(
+        self, task_id: str, service: str, in_sight: Callable[[Task], bool] | None = None
+    ) -> AsyncIterator[Following]:
         """One of this service's tasks, to be told of each of its steps.
 
         Raises:
-            NotFound: this service has no such task.
+            NotFound: this service has no such task, or it is out of sight.
             StorageUnavailable: the database cannot tell.
         """
         with self.room.follower(task_id) as seat:
-            task = await self._read(task_id, service)
+            task = await self._read(task_id, service, in_sight)
             if not task.final:
                 # Only now: what was asked for may be no id at all.
                 self.sender.waker.announce([task_id])
@@ -141,9 +166,11 @@ class TaskDesk:
         self.sender.outcomes.ended(ended)
         return ended
 
-    async def _read(self, task_id: str, service: str | None = None) -> Task:
+    async def _read(
+        self, task_id: str, service: str | None = None, in_sight: Callable[[Task], bool] | None = None
+    ) -> Task:
         task = await self.store.find(task_id, service)
-        if task is None:
+        if task is None or not (in_sight is None or in_sight(task)):
             raise _no_such_task(task_id)
         return task
 

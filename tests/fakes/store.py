@@ -422,6 +422,7 @@ def _fits(task: Task, wanted: TaskFilter) -> bool:
         and wanted.state in {None, task.state}
         and wanted.kind in {None, task.kind}
         and wanted.chat in {None, task.chat.id}
+        and (wanted.among is None or task.chat.id in wanted.among)
         and (wanted.since is None or task.created_at >= wanted.since)
         and (wanted.after is None or task.id < wanted.after)
     )

@@ -167,8 +167,23 @@ def _page(bot: int, wanted: TaskFilter) -> Statement:
         if value is not None:
             params.append(value)
             sql += f" AND {condition} ${len(params)}"
+    if wanted.among is not None:
+        sql += f" AND ({_one_of(wanted.among, params)})"
     params.append(wanted.limit + 1)
     return Statement(f"{sql} ORDER BY id DESC LIMIT ${len(params)}", tuple(params))
+
+
+def _one_of(chats: Collection[int | str], params: list[int | str | bytes | None]) -> str:
+    """The condition that a task's chat is one of these; of few sizes, so that few statements are kept."""
+    names = sorted(map(str, chats))
+    parts = ["1 = 0"]
+    for start in range(0, len(names), _SIZES[-1]):
+        some = names[start : start + _SIZES[-1]]
+        size = next(size for size in _SIZES if size >= len(some))
+        first = len(params) + 1
+        params.extend([*some, *some[-1:] * (size - len(some))])
+        parts.append(f"chat IN ({', '.join(f'${number}' for number in range(first, first + size))})")
+    return " OR ".join(parts)
 
 
 def _among(sql_of_size: Mapping[int, str], bot: int, task_ids: Sequence[str]) -> Transaction[Sequence[Row]]:
