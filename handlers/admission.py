@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from core.model.errors import Malformed, MethodNotAllowed, NotFound, TlsRequired, Unauthenticated
 from core.policy.policy import Principal
 from core.policy.routes import FOR_EVERY_SERVICE, PUBLIC
-from handlers.keys import ENDPOINT, PRINCIPAL, SCRAPER, SERVICES
+from handlers.keys import ENDPOINT, PRINCIPAL, REACH, SCRAPER, SERVICES
 from handlers.log_throttle import warn_throttled
 
 PROBED: Final = frozenset({"/healthz", "/readyz"})
@@ -90,6 +90,38 @@ def authorize(request: web.Request) -> None:
     rate = policy.services[principal.service].rate
     if rate is not None:
         services.rates.take(principal.service, rate)
+
+
+def still_allowed(request: web.Request) -> Awaitable[None] | None:
+    """Ask again, as of a new request, what was asked when this one began: the policy may have changed.
+
+    Returns:
+        What to wait for, when the token's issuer has to be asked first.
+
+    Raises:
+        Unauthenticated: the token does not count any more.
+        Forbidden: its roles do not name the endpoint any more.
+        ChatForbidden: no role of them names the endpoint and the chat any more.
+    """
+    later = authenticate(request)
+    if later is not None:
+        return _authorize_later(request, later)
+    authorize_again(request)
+    return None
+
+
+async def _authorize_later(request: web.Request, later: Awaitable[None]) -> None:
+    await later
+    authorize_again(request)
+
+
+def authorize_again(request: web.Request) -> None:
+    """Refuse a request that has begun when its principal's roles do not name any more what it needs."""
+    principal, policy = request[PRINCIPAL], request.app[SERVICES].policy()
+    policy.require_endpoint(principal, request[ENDPOINT])
+    if reach := request.get(REACH):
+        policy.require_endpoint(principal, reach[0])
+        policy.require_chat(principal, *reach)
 
 
 def refuse_expectations(request: web.Request) -> None:

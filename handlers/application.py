@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import HttpVersion11, web
 
-from handlers.admission import is_continue, refuse_unknown
+from handlers.admission import authenticate, authorize_again, is_continue, refuse_unknown
 from handlers.events import WRITING, abandon_slow_readers
+from handlers.in_flight import IN_FLIGHT, InFlight
 from handlers.keys import SERVICES, Services
 from handlers.log_throttle import NEXT_TIMES
 from handlers.middlewares import MIDDLEWARES
@@ -24,6 +25,7 @@ def build_application(services: Services) -> web.Application:
     app[ROUTE_TABLE] = ROUTES
     app[WRITING] = set()
     app[NEXT_TIMES] = {}
+    app[IN_FLIGHT] = InFlight(authenticate, authorize_again)
     app.on_shutdown.append(abandon_slow_readers)
     _add_routes(app.router)
     return app

@@ -20,10 +20,12 @@ from pydantic_core import to_json
 from core.model.errors import TelegateError
 from core.model.task import Task
 from core.waiting.following import Following
-from handlers.admission import authenticate
+from handlers.admission import still_allowed
 from handlers.documents import task_document
-from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
+from handlers.in_flight import refusal_of
+from handlers.keys import HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES
 from handlers.requests import refuse_parameters
+from handlers.tasks import sight_of
 
 log = logging.getLogger("telegate.http")
 
@@ -133,7 +135,7 @@ async def follow_task(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     service = request[PRINCIPAL].service
     last_id = request.headers.get("Last-Event-ID", "")
-    async with services.tasks.follow(request.match_info["id"], service) as following:
+    async with services.tasks.follow(request.match_info["id"], service, sight_of(request)) as following:
         if following.task.final and TaskEvent.of(following.task).says_as_much_as(last_id):
             # What tells an EventSource to come back no more.
             return web.Response(status=204, headers={"Cache-Control": "no-store"})
@@ -156,8 +158,7 @@ async def _go_on(request: web.Request, stream: EventStream, following: Following
     try:
         await _tell(request, stream, following, last_id)
     except TelegateError as error:
-        # The answer has begun, so this can only end it; whoever comes back is told by a problem.
-        log.info("A stream of events ends early: %s", error.detail, extra={"action": error.code})
+        _log_early_end(error)
     except ReaderTooSlow:
         log.info(
             "A reader took nothing of its stream of events for %g s, and was dropped.",
@@ -167,8 +168,16 @@ async def _go_on(request: web.Request, stream: EventStream, following: Following
     except ConnectionError:
         _log_left(began)
     except asyncio.CancelledError:
-        _log_left(began)
-        raise
+        refusal = refusal_of(request)
+        if refusal is None:
+            _log_left(began)
+            raise
+        _log_early_end(refusal)
+
+
+def _log_early_end(error: TelegateError) -> None:
+    # The answer has begun, so this can only end it; whoever comes back is told by a problem.
+    log.info("A stream of events ends early: %s", error.detail, extra={"action": error.code})
 
 
 def _log_left(began: float) -> None:
@@ -195,16 +204,15 @@ async def _tell(request: web.Request, stream: EventStream, following: Following,
 
 
 async def _require_still_allowed(request: web.Request) -> None:
-    """A stream outlives much: a token's `exp`, its revocation, a role that named this endpoint.
+    """A stream outlives its token; what is revoked meanwhile ends it at once, with everything in flight.
 
     Raises:
         Unauthenticated: the token does not count any more.
-        Forbidden: its roles do not name this endpoint any more.
+        Forbidden: its roles do not name this endpoint and this chat any more.
     """
-    later = authenticate(request)
+    later = still_allowed(request)
     if later is not None:
         await later
-    request.app[SERVICES].policy().require_endpoint(request[PRINCIPAL], request[ENDPOINT])
 
 
 def _notice_silence(transport: asyncio.Transport, seconds: float) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from core.inbox.inbox import Inbox
 from core.metrics import Exposition, Histogram
+from core.model.chat import ChatId
 from core.model.readiness import Readiness
 from core.model.update import Update
 from core.policy.concurrency import Concurrency
@@ -124,6 +125,9 @@ SCRAPER: web.RequestKey[bool] = web.RequestKey("scraper", bool)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 UPDATE: web.RequestKey[dict[str, object]] = web.RequestKey("update", dict)
 """What the request's line in the log tells of the update that it brought."""
+
+REACH: web.RequestKey[tuple[str, ChatId]] = web.RequestKey("reach", tuple)
+"""The endpoint and the chat that one role has to name for this request, once that is known."""
 
 HAS_BEGUN: web.RequestKey[bool] = web.RequestKey("has_begun", bool)
 """Set once an answer that goes on is on its way, so that no other one can be given."""

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from core.model.errors import Malformed, TelegateError
 from handlers.admission import CHECKS, PROBED, endpoint_of
+from handlers.in_flight import IN_FLIGHT, refusal_of
 from handlers.keys import ENDPOINT, HAS_BEGUN, PRINCIPAL, REQUEST_ID, SERVICES, UPDATE
 from handlers.problems import problem_of, problem_response
 
@@ -91,8 +92,15 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     principal = request.get(PRINCIPAL)
     if principal is None:
         return await handler(request)
-    with request.app[SERVICES].concurrency.one(principal.service):
-        return await handler(request)
+    with request.app[SERVICES].concurrency.one(principal.service), request.app[IN_FLIGHT].holding(request):
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            refusal = refusal_of(request)
+            if refusal is None:
+                raise
+            # Only the request ends: what it has made goes on, as when its client has gone.
+            raise refusal from None
 
 
 def _trace_id_of(request: web.Request) -> str | None:

@@ -9,6 +9,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from core.model.errors import FieldProblem, Invalid, Malformed, TooLarge, Unsupp
 from core.model.lookup import Idempotency
 from core.services.tasks import Submission
 from handlers.bodies import Body
+from handlers.in_flight import note_reach
 from handlers.keys import PRINCIPAL, SERVICES
 from handlers.problems import MOST_PROBLEMS
 
@@ -251,12 +253,14 @@ def submission(request: web.Request, wait: float, route: str, fingerprint: Calla
         Malformed: the `Idempotency-Key` is empty, too long, or given twice.
     """
     principal = request[PRINCIPAL]
+    reached = partial(note_reach, request)
     keys = request.headers.getall("Idempotency-Key", [])
     if not keys:
-        return Submission(principal, wait)
+        return Submission(principal, wait, reached=reached)
     if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise Malformed("Idempotency-Key takes one value of 1 to 255 printable ASCII characters.")
-    return Submission(principal, wait, Idempotency(principal.service, route, keys[0], fingerprint()))
+    idempotency = Idempotency(principal.service, route, keys[0], fingerprint())
+    return Submission(principal, wait, idempotency, reached)
 
 
 def _refuse_too_many_values(raw: bytes) -> None:

@@ -60,7 +60,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         tasks.get_task,
         "Look at a task, or wait for it",
         Answers.TASK,
-        codes=("not_found",),
+        codes=("not_found", "chat_forbidden"),
         tag="tasks",
     ),
     Route(
@@ -76,7 +76,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         events.follow_task,
         "Follow a task as server-sent events",
         Answers.TASK_EVENTS,
-        codes=("not_found",),
+        codes=("not_found", "chat_forbidden"),
         tag="tasks",
     ),
     Route(

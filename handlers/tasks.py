@@ -14,7 +14,8 @@ from core.model.lookup import TaskFilter
 from core.model.task import Task, TaskKind
 from core.model.transition import TaskState
 from handlers.documents import task_document
-from handlers.keys import PRINCIPAL, SERVICES
+from handlers.in_flight import note_reach
+from handlers.keys import ENDPOINT, PRINCIPAL, SERVICES
 from handlers.requests import preference, refuse_parameters, unknown_parameters
 from handlers.responses import applied, json_response
 
@@ -37,8 +38,24 @@ async def get_task(request: web.Request) -> web.Response:
     preferred = preference(request, 0.0)
     refuse_parameters(request)
     service = request[PRINCIPAL].service
-    task = await request.app[SERVICES].tasks.look(request.match_info["id"], service, preferred.wait)
+    task = await request.app[SERVICES].tasks.look(
+        request.match_info["id"], service, preferred.wait, sight_of(request)
+    )
     return applied(json_response(task_document(task)), preferred)
+
+
+def sight_of(request: web.Request) -> Callable[[Task], bool]:
+    """Whether a task is in a chat that a role of this request names which also names its endpoint."""
+
+    def in_sight(task: Task) -> bool:
+        policy, endpoint = request.app[SERVICES].policy(), request[ENDPOINT]
+        chats = policy.chats_in_reach(request[PRINCIPAL], endpoint)
+        if chats is not None and task.chat.id not in chats:
+            return False
+        note_reach(request, endpoint, task.chat.id)
+        return True
+
+    return in_sight
 
 
 async def list_tasks(request: web.Request) -> web.Response:
@@ -82,6 +99,7 @@ def _filter(request: web.Request) -> TaskFilter:
     policy = request.app[SERVICES].policy()
     wanted = TaskFilter(
         service=request[PRINCIPAL].service,
+        among=policy.chats_in_reach(request[PRINCIPAL], request[ENDPOINT]),
         state=read("state", TaskState, f"Use one of: {', '.join(TaskState)}."),
         kind=read("kind", TaskKind, f"Use one of: {', '.join(TaskKind)}."),
         chat=read(

@@ -22,7 +22,7 @@ from core.inbox.feedback import Feedback
 from core.inbox.inbox import Inbox
 from core.jobs.alarm import Alarm
 from core.jobs.background import current_task
-from core.jobs.chats import ChatBook
+from core.jobs.chats import ChatBook, CurrentPolicy
 from core.jobs.kinds.delete import DeleteMessage
 from core.jobs.kinds.edit import EditMessage
 from core.jobs.kinds.expire import Expire
@@ -45,6 +45,7 @@ from core.services.tasks import TaskService
 from core.waiting.polling import poll_waiting_room
 from core.waiting.room import WaitingRoom
 from handlers.application import build_application
+from handlers.in_flight import IN_FLIGHT
 from handlers.keys import About, Metrics, RequestLimits, Services
 from handlers.middlewares import current_request_id, current_trace_id
 from handlers.routes import SERVED
@@ -104,6 +105,7 @@ class Foundation:
 
     settings: Settings
     policy: PolicyFile
+    current_policy: CurrentPolicy
     clock: SystemClock
     store: Store
     client: TelegramClient
@@ -165,7 +167,12 @@ async def create_app(substitutes: Substitutes | None = None) -> GatewayRunner:
         limits = server_limits(settings)
         services = wire_services(foundation, engine, watchers, connections=limits.connections)
         app = build_application(substitutes.services(services))
-        app.on_shutdown.append(partial(drain, foundation.room, engine.runner, watchers.heartbeat))
+        app.on_shutdown.append(
+            partial(drain, foundation.policy, foundation.room, engine.runner, watchers.heartbeat)
+        )
+        stack.callback(foundation.policy.on_change(lambda _: app[IN_FLIGHT].look()))
+        if foundation.issuer is not None:
+            foundation.issuer.on_change = app[IN_FLIGHT].look
         kept_open = stack.pop_all()
         app.on_cleanup.append(lambda _app: kept_open.aclose())
         tune_garbage_collector()
@@ -205,16 +212,18 @@ async def lay_foundation(
     room = WaitingRoom()
     notifier = substitutes.notifier or open_notifier(settings.database, settings.bot_id)
     notifier.subscribe(room.wake)
+    chats = ChatBook(store, shared=isinstance(settings.database, PostgresAddress))
     return Foundation(
         settings=settings,
         policy=policy,
+        current_policy=CurrentPolicy(lambda: policy.current, chats),
         clock=clock,
         store=store,
         client=client,
         identity=GatewayIdentity(settings.bot_id, f"{os.getpid()}-{ULID()}", store.button_keys()),
         formatter=TelegramFormatter(),
         notifier=notifier,
-        chats=ChatBook(store, shared=isinstance(settings.database, PostgresAddress)),
+        chats=chats,
         room=room,
         issuer=issuer,
     )
@@ -339,15 +348,15 @@ def wire_services(base: Foundation, engine: Engine, watchers: Watchers, *, conne
     sweep = Sweep(heartbeat=watchers.heartbeat, scheduler=engine.scheduler)
     return Services(
         questions=QuestionService(
-            policy=lambda: base.policy.current, formatter=formatter, factory=factory, tasks=tasks
+            policy=base.current_policy, formatter=formatter, factory=factory, tasks=tasks
         ),
         messages=MessageService(
-            policy=lambda: base.policy.current, formatter=formatter, factory=factory, tasks=tasks
+            policy=base.current_policy, formatter=formatter, factory=factory, tasks=tasks
         ),
         tasks=tasks,
         inbox=wire_inbox(base, engine, watchers, factory),
         authenticate=verifier(base).admit,
-        policy=lambda: base.policy.current,
+        policy=base.current_policy,
         rates=ServiceRates(time.monotonic),
         parse_update=watchers.heartbeat.observed(parse_update),
         webhook_secret=settings.webhook_secret.reveal().encode(),
@@ -374,7 +383,7 @@ def verifier(base: Foundation) -> TokenVerifier:
     """Who looks at tokens."""
     settings = base.settings
     return TokenVerifier(
-        lambda: base.policy.current,
+        base.current_policy,
         [secret.reveal().encode() for secret in settings.jwt_secrets],
         settings.jwt_audience,
         settings.jwt_max_lifetime,
@@ -391,7 +400,7 @@ def wire_inbox(base: Foundation, engine: Engine, watchers: Watchers, factory: Ta
     )
     return Inbox(
         store=base.store,
-        policy=lambda: base.policy.current,
+        policy=base.current_policy,
         factory=factory,
         runner=runner,
         feedback=feedback,

@@ -23,7 +23,15 @@ from core.model.effect import Notice, UpdateDecision
 from core.model.identity import GatewayIdentity
 from core.model.lookup import ByMessage, ByToken, Lookup, OpenQuestions
 from core.model.transition import Step
-from core.model.update import ButtonPressed, CommandReceived, Ignored, TextReceived, Unreadable, Update
+from core.model.update import (
+    ButtonPressed,
+    CommandReceived,
+    Ignored,
+    MembershipChanged,
+    TextReceived,
+    Unreadable,
+    Update,
+)
 from core.policy.policy import Policy
 from core.ports import Clock, Formatter, InboxStore
 from core.presentation.buttons import ButtonData
@@ -91,8 +99,12 @@ class Inbox:
             case Ignored():
                 log.debug("Update ignored: %s", update.reason, extra={"action": "ignored"})
                 return "ignored"
+            case MembershipChanged():
+                if update.can_write:
+                    await self.chats.reached(update.chat)
+                return "taken"
             case ButtonPressed():
-                await self.chats.ready()
+                await self.chats.reached(update.chat)
                 return await self._take_press(update)
             case TextReceived():
                 await self.chats.reached(update.chat)

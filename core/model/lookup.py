@@ -35,6 +35,7 @@ class TaskFilter:
     state: TaskState | None = None
     kind: TaskKind | None = None
     chat: int | str | None = None
+    among: frozenset[int | str] | None = None
     since: datetime | None = None
     after: str | None = None
     limit: int = 50

@@ -85,6 +85,19 @@ class CommandReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class MembershipChanged:
+    """The bot was let into a chat, or put out of it: unblocked or blocked, added or removed.
+
+    Attributes:
+        can_write: whether the bot may write there now.
+    """
+
+    update_id: int
+    chat: int
+    can_write: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """An update that is understood and means nothing to us."""
 
@@ -105,10 +118,10 @@ class Unreadable:
     raw: bytes
 
 
-Update = ButtonPressed | TextReceived | CommandReceived | Ignored | Unreadable
+Update = ButtonPressed | TextReceived | CommandReceived | MembershipChanged | Ignored | Unreadable
 
 
 def sender_of(update: Update) -> int | None:
     """The id of the person whose doing it is, when it is somebody's."""
-    person = None if isinstance(update, Ignored | Unreadable) else update.person
+    person = None if isinstance(update, MembershipChanged | Ignored | Unreadable) else update.person
     return None if person is None else person.id

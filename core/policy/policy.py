@@ -261,6 +261,39 @@ class Policy:
                 f"{enumerated(self.chats_of_roles(roles))}.",
             )
 
+    def chats_in_reach(self, principal: Principal, endpoint: str) -> frozenset[ChatId] | None:
+        """The chats that roles name which also name the endpoint; None for every chat."""
+        roles = self.roles_with_endpoint(principal.roles, endpoint)
+        chats = frozenset[ChatId]().union(*(role.chats for role in roles))
+        return None if EVERY_CHAT in chats else chats
+
+    def following(self, moves: Mapping[ChatId, ChatId]) -> Policy:
+        """This policy for groups that have become supergroups: who may use the one may use the other.
+
+        Args:
+            moves: the supergroup of each group that has become one.
+        """
+        if not moves:
+            return self
+
+        def followed(chats: frozenset[ChatId]) -> frozenset[ChatId]:
+            return chats | {moves[chat] for chat in chats if chat in moves}
+
+        return replace(
+            self,
+            service_roles={
+                name: replace(role, chats=followed(role.chats)) for name, role in self.service_roles.items()
+            },
+            commands={
+                name: rule if rule.chats is None else replace(rule, chats=followed(rule.chats))
+                for name, rule in self.commands.items()
+            },
+            aliases={
+                **{moves[chat]: alias for chat, alias in self.aliases.items() if chat in moves},
+                **self.aliases,
+            },
+        )
+
     def endpoints_of(self, principal: Principal) -> tuple[str, ...]:
         """Every endpoint that the principal may use, in the order of the API reference."""
         named = {name for role in self._existing(principal.roles) for name in role.endpoints}

@@ -72,7 +72,7 @@ class MessageService:
         problems.refuse_any("The message does not validate.")
         if place is None:
             raise TypeError("A message without a chat was not refused.")
-        policy.require_chat(submission.principal, SEND, place.id)
+        submission.require_chat(policy, SEND, place.id)
         task = self.factory.task(
             message,
             service=submission.principal.service,
@@ -128,7 +128,7 @@ class MessageService:
         message = await self.tasks.look(message_id, submission.principal.service)
         if message.kind is not TaskKind.MESSAGE:
             raise NotFound(f"This service has no message {message_id}.")
-        self.policy().require_chat(submission.principal, endpoint, message.chat.id)
+        submission.require_chat(self.policy(), endpoint, message.chat.id)
         return message
 
     async def _correct(self, message: Task, content: Edit | Deletion, submission: Submission) -> Task:

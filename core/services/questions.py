@@ -76,7 +76,7 @@ class QuestionService:
         problems.refuse_any("The question does not validate.")
         if place is None:
             raise TypeError("A question without a chat was not refused.")
-        policy.require_chat(submission.principal, ASK, place.id)
+        submission.require_chat(policy, ASK, place.id)
         task = self.factory.task(
             question,
             service=submission.principal.service,

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from core.jobs.background import run_to_completion
 from core.jobs.kinds.finalize import decided
 from core.jobs.runner import Runner
+from core.model.chat import ChatId
 from core.model.effect import Committed, Effect
 from core.model.errors import AlreadyFinal, NotFound, StorageUnavailable
 from core.model.job import TELEGRAM
 from core.model.lookup import Idempotency, TaskFilter
 from core.model.task import Change, Task
-from core.policy.policy import Principal
+from core.policy.policy import Policy, Principal
 from core.ports import Clock, TaskStore
 from core.services.factory import jobs_of
 from core.waiting.following import Following
@@ -33,11 +34,23 @@ class Submission:
         principal: who asks for it.
         idempotency: the key that makes repeating the request safe, or None.
         wait: seconds to hold the request until the task is final; 0 for not at all.
+        reached: told which endpoint and chat the request needs, as soon as they are known and allowed.
     """
 
     principal: Principal
     wait: float = 0.0
     idempotency: Idempotency | None = None
+    reached: Callable[[str, ChatId], None] | None = None
+
+    def require_chat(self, policy: Policy, endpoint: str, chat_id: ChatId) -> None:
+        """Go on only when one role of the principal names both.
+
+        Raises:
+            ChatForbidden: none does.
+        """
+        policy.require_chat(self.principal, endpoint, chat_id)
+        if self.reached is not None:
+            self.reached(endpoint, chat_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,25 +110,35 @@ class TaskService:
             return None
         return await self.look(made.id, submission.principal.service, submission.wait)
 
-    async def look(self, task_id: str, service: str, wait: float = 0.0) -> Task:
+    async def look(
+        self, task_id: str, service: str, wait: float = 0.0, in_sight: Callable[[Task], bool] | None = None
+    ) -> Task:
         """One of this service's tasks, as it is now or once it is final.
 
+        Args:
+            task_id: its id.
+            service: whose it has to be.
+            wait: seconds.
+            in_sight: whether whoever asks may see it; None when that is known.
+
         Raises:
-            NotFound: this service has no such task.
+            NotFound: this service has no such task, or it is out of sight.
         """
         with self.room.seat(task_id) as seat:
-            return await self._await_final(await self._find(task_id, service), seat, wait)
+            return await self._await_final(await self._find(task_id, service, in_sight), seat, wait)
 
     @asynccontextmanager
-    async def follow(self, task_id: str, service: str) -> AsyncIterator[Following]:
+    async def follow(
+        self, task_id: str, service: str, in_sight: Callable[[Task], bool] | None = None
+    ) -> AsyncIterator[Following]:
         """One of this service's tasks, to be told of each of its steps.
 
         Raises:
-            NotFound: this service has no such task.
+            NotFound: this service has no such task, or it is out of sight.
             StorageUnavailable: the database cannot tell.
         """
         with self.room.seat(task_id, steps_matter=True) as seat:
-            yield Following(await self._find(task_id, service), seat, self.store)
+            yield Following(await self._find(task_id, service, in_sight), seat, self.store)
 
     async def page(self, wanted: TaskFilter) -> tuple[Sequence[Task], bool]:
         """A page of a service's tasks, newest first, and whether there are more."""
@@ -152,9 +175,11 @@ class TaskService:
 
         return (await run_to_completion(end())).rows[task_id]
 
-    async def _find(self, task_id: str, service: str | None = None) -> Task:
+    async def _find(
+        self, task_id: str, service: str | None = None, in_sight: Callable[[Task], bool] | None = None
+    ) -> Task:
         task = await self.store.find(task_id, service)
-        if task is None:
+        if task is None or not (in_sight is None or in_sight(task)):
             raise _no_such_task(task_id)
         return task
 

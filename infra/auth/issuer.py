@@ -60,6 +60,7 @@ class Issuer:
     Attributes:
         failure: what is wrong with its keys, in a sentence; None when nothing is.
         trouble: the same, and what that means for its tokens; None when nothing is wrong.
+        on_change: called when its keys are others than before.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Issuer:
         self.name = name
         self.failure: str | None = None
         self.trouble: str | None = None
+        self.on_change: Callable[[], None] = lambda: None
         self._fetch = fetch
         self._pace = pace
         self._clock = clock
@@ -163,6 +165,8 @@ class Issuer:
             line = " ".join((_count(found), *found.left_out[:_MOST_LISTED]))
             log.info("%s", line, extra={"action": "issuer_keys", "kids": sorted(found.keys)})
             self._known = found
+            # Not before this fetch has ended: whoever asks again must not wait for it.
+            asyncio.get_running_loop().call_soon(self.on_change)
         self._fetched_at = self._clock()
         if found.keys:
             self._incident.end("The keys of the token issuer can be fetched again.", action="issuer_keys")

@@ -15,6 +15,7 @@ from core.model.update import (
     Carrier,
     CommandReceived,
     Ignored,
+    MembershipChanged,
     TextReceived,
     Unreadable,
     Update,
@@ -94,10 +95,24 @@ class _Press(_Model):
     data: _Text | None = None
 
 
+class _Member(_Model):
+    status: str
+    is_member: bool = False
+    can_send_messages: bool = False
+
+
+class _Membership(_Model):
+    """What the bot is in a chat from now on. Source: https://core.telegram.org/bots/api#chatmemberupdated."""
+
+    chat: _Chat
+    new_chat_member: _Member
+
+
 class _Update(_Model):
     update_id: _Id
     message: _Message | None = None
     callback_query: _Press | None = None
+    my_chat_member: _Membership | None = None
 
 
 def parse_update(raw: bytes) -> Update:
@@ -119,6 +134,8 @@ def parse_update(raw: bytes) -> Update:
         return _press(update.update_id, update.callback_query, raw)
     if update.message is not None:
         return _message(update.update_id, update.message, raw)
+    if update.my_chat_member is not None:
+        return _membership(update.update_id, update.my_chat_member)
     kinds = ", ".join(sorted(_keys(raw) - {"update_id"})) or "nothing"
     return Ignored(update.update_id, f"An update of a kind that is not handled ({kinds}).")
 
@@ -137,6 +154,14 @@ def _press(update_id: int, press: _Press, raw: bytes) -> Update:
         data=press.data,
         carrier=partial(_carrier, raw),
     )
+
+
+def _membership(update_id: int, changed: _Membership) -> MembershipChanged:
+    member = changed.new_chat_member
+    can_write = member.status in {"creator", "administrator", "member"} or (
+        member.status == "restricted" and member.is_member and member.can_send_messages
+    )
+    return MembershipChanged(update_id, changed.chat.id, can_write)
 
 
 def _carrier(raw: bytes) -> Carrier:

@@ -181,7 +181,7 @@ async def test_the_command_lets_go_of_a_telegram_that_hangs(open_gate: Opener) -
         began = clock()
         done = await telegate(gate, "sweep", SHUTDOWN_GRACE="3")
         # It lets go of what hangs, so that a server that starts meanwhile gets the file.
-        assert clock() - began < 15
+        assert clock() - began < 20, "A call that hangs is given twenty seconds, and this one was waited for."
         assert (done.returncode, done.stdout) == (0, "1 due thing was worked on.\n"), done.stderr
         gate.sandbox.faults.lift()
         await gate.server.start()

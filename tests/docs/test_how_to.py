@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.config.table import JWT_SECRET
-from infra.sandbox.handles import new_token
+from infra.sandbox import Sandbox
 from tests.docs.excused import EXCUSED
 from tests.docs.pages import Page
-from tests.docs.trial import Output, Shell, Trial, running, stop
+from tests.docs.trial import Output, Shell, Trial, stop
 from tests.ports import reserved_port
 
 DEPLOY = Page("docs/how-to/deploy.md")
@@ -36,20 +38,27 @@ def _runnable(page: Page) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Bot API: the sandbox of a trial whose own gateway is not used."""
-    with running(tmp_path_factory.mktemp("telegram") / "checkout") as trial:
-        yield trial.sandbox
+def telegram() -> Iterator[Sandbox]:
+    """A Bot API without a gateway, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    started = Sandbox.start()
+    yield asyncio.run_coroutine_threadsafe(started.__aenter__(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(started.__aexit__(None, None, None), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 @pytest.fixture
-def host(tmp_path: Path, telegram: str) -> Shell:
+def host(tmp_path: Path, telegram: Sandbox) -> Shell:
     """A machine of one's own with the settings of the page."""
     port = str(reserved_port())
     return Shell.prepare(
         tmp_path / "host",
-        BOT_TOKEN=new_token(),
-        TELEGRAM_API_URL=telegram,
+        BOT_TOKEN=telegram.token,
+        TELEGRAM_API_URL=telegram.api_url,
         PUBLIC_URL=f"http://127.0.0.1:{port}",
         PORT=port,
         BIND_ADDRESS="127.0.0.1",

@@ -145,9 +145,10 @@ class PolicyFile:
             _opened[asked_for] = cls(path, people)
         return _opened[asked_for]
 
-    def on_change(self, callback: Callable[[Policy], None]) -> None:
-        """Call this with each new policy, after it has become the current one."""
+    def on_change(self, callback: Callable[[Policy], None]) -> Callable[[], None]:
+        """Call this with each new policy, once it is the current one, until what is returned is called."""
         self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
 
     def check_for_change(self) -> bool:
         """Read the file again when it is another one than the last time; whether a new policy counts now."""

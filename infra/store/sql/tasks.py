@@ -204,4 +204,10 @@ def _page(bot: int, wanted: TaskFilter) -> Statement:
             params.append(value)
             sql += f" AND {condition} ${len(params)}"
     params.append(wanted.limit + 1)
-    return Statement(f"{sql} ORDER BY id DESC LIMIT ${len(params)}", tuple(params))
+    end = f" ORDER BY id DESC LIMIT ${len(params)}"
+    if wanted.among is None:
+        return Statement(sql + end, tuple(params))
+    params.append(json.dumps(sorted(map(str, wanted.among))))
+    one_of = f" AND chat IN (SELECT value FROM json_each(${len(params)}))"  # noqa: S608 -- a number only
+    any_of = f" AND chat = ANY (ARRAY (SELECT json_array_elements_text(CAST(${len(params)} AS json))))"
+    return Statement(Sql(sqlite=sql + one_of + end, postgres=sql + any_of + end), tuple(params))

@@ -29,7 +29,7 @@ from tests.test_architecture import services
 ENDPOINT = "GET /v1/tasks/{id}/events"
 MUCH = b": " + b"x" * 100_000 + b"\n\n"
 POLICY = Policy.build(
-    service_roles=[ServiceRole("writer", frozenset({ENDPOINT}))],
+    service_roles=[ServiceRole("writer", frozenset({ENDPOINT}), frozenset({"*"}))],
     services=[ServiceGrant("ci", frozenset({"writer"}))],
 )
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.model.person import Person
-from core.model.update import ButtonPressed, Carrier, CommandReceived, Ignored, TextReceived, Unreadable
+from core.model.update import (
+    ButtonPressed,
+    Carrier,
+    CommandReceived,
+    Ignored,
+    MembershipChanged,
+    TextReceived,
+    Unreadable,
+)
 from infra.telegram.updates import parse_update
 
 ADA = {"id": 815, "is_bot": False, "first_name": "Ada", "last_name": "Lovelace", "username": "ada"}
@@ -183,7 +191,27 @@ def test_a_message_without_text_is_ignored_and_named() -> None:
     assert ignored == Ignored(1, "A message without text (photo).")
 
 
-@pytest.mark.parametrize("kind", ["edited_message", "channel_post", "my_chat_member", "what_comes_next_year"])
+@pytest.mark.parametrize(
+    ("member", "can_write"),
+    [
+        ({"status": "member"}, True),
+        ({"status": "administrator", "can_post_messages": True}, True),
+        ({"status": "creator"}, True),
+        ({"status": "restricted", "is_member": True, "can_send_messages": True}, True),
+        ({"status": "restricted", "is_member": True, "can_send_messages": False}, False),
+        ({"status": "restricted", "is_member": False, "can_send_messages": True}, False),
+        ({"status": "left"}, False),
+        ({"status": "kicked", "until_date": 0}, False),
+        ({"status": "what_comes_next_year"}, False),
+    ],
+)
+def test_what_the_bot_is_in_a_chat_from_now_on(member: dict[str, object], can_write: bool) -> None:
+    changed = {"chat": {"id": -5, "type": "group"}, "new_chat_member": member}
+    raw = json.dumps({"update_id": 3, "my_chat_member": changed}).encode()
+    assert parse_update(raw) == MembershipChanged(3, -5, can_write)
+
+
+@pytest.mark.parametrize("kind", ["edited_message", "channel_post", "what_comes_next_year"])
 def test_an_update_of_another_kind_is_ignored_and_named(kind: str) -> None:
     ignored = parse_update(json.dumps({"update_id": 3, kind: {"x": 1}}).encode())
     assert ignored == Ignored(3, f"An update of a kind that is not handled ({kind}).")
