@@ -27,11 +27,11 @@ class UlidSequence:
         self._last = 0
         self._lock = threading.Lock()
 
-    def __call__(self) -> str:
-        """The next one: 26 characters."""
+    def __call__(self) -> ULID:
+        """The next one; written, it has 26 characters."""
         # The library's own randomness goes on, within a millisecond, from what it gave before a fork.
         # Python's generator is seeded anew in each process; an id is no secret, so it will do.
         new = self._milliseconds() << _RANDOM_BITS | random.getrandbits(_RANDOM_BITS)
         with self._lock:
             self._last = given = max(new, self._last + 1)
-        return str(ULID.from_int(given))
+        return ULID.from_int(given)

@@ -17,7 +17,6 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from core.metrics import SLOW, Exposition, Histogram
 from core.model import errors
-from core.model.chat import Chat
 from core.model.errors import TelegateError, Unauthenticated
 from core.model.readiness import Readiness
 from core.model.transition import FINAL_STATES, TRANSITIONS
@@ -29,6 +28,7 @@ from handlers.admission import refuse_unknown
 from handlers.application import build_application
 from handlers.keys import About, Metrics, RequestLimits, Services
 from handlers.problems import PROBLEMS, PROBLEMS_BY_CODE, problem_of
+from tests.fakes.clock import START
 from tests.fakes.world import World
 
 HOUSE = Path(__file__).parent.parent
@@ -268,6 +268,6 @@ def test_the_drawn_state_graph_is_the_one_of_the_code() -> None:
 
 def test_the_drawn_beginning_and_ends_are_those_of_the_code() -> None:
     assert {source for source, target in drawn() if target == "[*]"} == {str(state) for state in FINAL_STATES}
-    first = World().start().factory.reply(Chat(815), 1)("Hello")
+    first = World().start().factory.reply(815, None, 1, START)("Hello")
     beginnings = {str(first.state), str(first.waiting().state)}
     assert {target for source, target in drawn() if source == "[*]"} == beginnings == {"sending", "queued"}

@@ -18,7 +18,6 @@ from core.jobs.background import run_to_completion
 from core.jobs.chats import ChatBook
 from core.jobs.runner import Runner
 from core.metrics import UpdateMetrics
-from core.model.chat import Chat
 from core.model.effect import Notice, UpdateDecision
 from core.model.identity import GatewayIdentity
 from core.model.lookup import ByMessage, ByToken, Lookup, OpenQuestions
@@ -35,7 +34,7 @@ from core.model.update import (
 from core.policy.policy import Policy
 from core.ports import Clock, Formatter, InboxStore
 from core.presentation.buttons import ButtonData
-from core.services.factory import Reply, TaskFactory
+from core.services.factory import TaskFactory
 
 log = logging.getLogger("telegate.inbox")
 
@@ -142,14 +141,15 @@ class Inbox:
             lookup, decide = OpenQuestions(text.chat), decide_words
         else:
             return "ignored"
-        context, reply = self._context(), self._reply(text)
+        context = self._context()
+        reply = self.factory.reply(text.chat, text.topic, text.message_id, context.now)
         return await self._receive(text.update_id, lookup, lambda tasks: decide(text, tasks, context, reply))
 
     async def _take_command(self, command: CommandReceived) -> str:
         policy = self.policy()
         if not is_for_this_bot(command, policy, self.username()):
             return "ignored"
-        reply = self._reply(command)
+        reply = self.factory.reply(command.chat, command.topic, command.message_id, self.clock.now())
         effect = await self._receive(
             command.update_id, None, lambda _tasks: decide_command(command, policy, reply)
         )
@@ -168,9 +168,6 @@ class Inbox:
             formatter=self.formatter,
             is_same_chat=self.chats.is_same,
         )
-
-    def _reply(self, message: TextReceived | CommandReceived) -> Reply:
-        return self.factory.reply(Chat(message.chat, topic=message.topic), message.message_id)
 
     async def _receive(self, update_id: int, lookup: Lookup | None, decide: UpdateDecision) -> str:
         committed = await self.store.receive(update_id, lookup, decide, lease=self.runner.lease())

@@ -40,12 +40,12 @@ class TaskFactory:
     """Makes tasks. They begin as `sending`: a task that can be sent at once costs two writes.
 
     Attributes:
-        new_id: gives the next ULID, without the prefix.
+        new_id: gives the next ULID; `str` writes it.
     """
 
     identity: GatewayIdentity
     clock: Clock
-    new_id: Callable[[], str]
+    new_id: Callable[[], object]
 
     def task(
         self,
@@ -57,7 +57,7 @@ class TaskFactory:
         metadata: Mapping[str, str] | None = None,
         jti: str | None = None,
         of: str | None = None,
-        task_id: str | None = None,
+        task_id: object = None,
         at: datetime | None = None,
     ) -> Task:
         """A new task.
@@ -70,12 +70,12 @@ class TaskFactory:
             metadata: what the service wants to find in the task again.
             jti: the id of the service's token.
             of: for an edit or a deletion, the id of the message's task.
-            task_id: its id, when that was made before.
+            task_id: its ULID, when that was made before.
             at: the time, when that was read before.
         """
         now = at or self.clock.now()
         return Task(
-            id=task_id or f"tsk_{self.new_id()}",
+            id=f"tsk_{task_id or self.new_id()}",
             bot=self.identity.bot,
             kind=_KINDS[type(content)],
             state=TaskState.SENDING,
@@ -91,19 +91,19 @@ class TaskFactory:
             metadata=metadata or {},
         )
 
-    def reply(self, chat: Chat, reply_to: int) -> Reply:
+    def reply(self, chat: int, topic: int | None, reply_to: int, at: datetime) -> Reply:
         """What the gateway itself is going to say to a person, as a task: it is never said twice.
 
-        Its id and its time are made now; the words may come inside a transaction. A crash in the middle of
-        saying it may cost it; whoever waits for it asks again.
+        Its id is made now; the words may come inside a transaction. A crash in the middle of saying it may
+        cost it; whoever waits for it asks again.
         """
-        task_id, at = f"tsk_{self.new_id()}", self.clock.now()
+        task_id = self.new_id()
 
         def say(words: str) -> Task:
             return self.task(
                 Message(text=words, reply_to=reply_to, reply_required=False),
                 service=GATEWAY_SERVICE,
-                chat=chat,
+                chat=Chat(chat, topic=topic),
                 expires_in=REPLY_LIFETIME.total_seconds(),
                 task_id=task_id,
                 at=at,

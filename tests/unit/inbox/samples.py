@@ -84,7 +84,9 @@ def context(formatter: PlainFormatter | None = None) -> Context:
 
 def draft(to: TextReceived | CommandReceived) -> Reply:
     """A reply whose words are still to come."""
-    return TaskFactory(IDENTITY, HandClock(NOW), lambda: "0" * 26).reply(Chat(to.chat), to.message_id)
+    return TaskFactory(IDENTITY, HandClock(NOW), lambda: "0" * 26).reply(
+        to.chat, to.topic, to.message_id, NOW
+    )
 
 
 def tap(

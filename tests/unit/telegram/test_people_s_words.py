@@ -107,7 +107,7 @@ def test_who_answers_adds_no_formatting_to_the_outcome(markup: Format, name: str
 def test_a_name_in_a_reply_is_a_name(name: str) -> None:
     rules = (CommandRule("deploy", "ci", "Deploys", "<environment>"),)
     for words in (phrases.welcome(name), phrases.help_text(rules), phrases.who_you_are(ADA.id, -1)):
-        for part in parts_of(FACTORY.reply(Chat(ADA.id), 1)(words), FORMATTER, KEYS[-1]):
+        for part in parts_of(FACTORY.reply(ADA.id, None, 1, START)(words), FORMATTER, KEYS[-1]):
             assert part.body.entities == ()
             assert all("parse_mode" not in call and "entities" not in call for call in sent(part))
 
