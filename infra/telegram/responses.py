@@ -21,6 +21,9 @@ from core.model.failure import Failure
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds: for longer than a day Telegram asks nobody to wait."""
 
+_SHORTEST_WAIT: Final = 1.0
+"""Seconds: whoever says "later" and names no time would be asked without a pause."""
+
 _USUAL_WAIT: Final = 5.0
 """Seconds to wait when what Telegram says is no number of seconds."""
 
@@ -147,7 +150,7 @@ def _seconds(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(min(value, _LONGEST_WAIT))
+        return float(min(max(value, _SHORTEST_WAIT), _LONGEST_WAIT))
     return _USUAL_WAIT
 
 

@@ -148,7 +148,7 @@ ON CONFLICT (bot, queue, lane) DO UPDATE SET held_at = excluded.held_at,
     THEN telegate_lanes.held_until ELSE excluded.held_until END
 """
 _OTHERS_HELD: Final = """
-SELECT MAX(held_until) FROM telegate_lanes
+SELECT MIN(held_until) FROM telegate_lanes
 WHERE bot = $1 AND queue = $2 AND lane <> $3 AND lane <> '' AND held_at > $4
 """
 _HOLDS: Final = (

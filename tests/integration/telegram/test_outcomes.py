@@ -248,7 +248,8 @@ async def test_an_id_that_no_message_can_have_is_unclear(client_at: ClientAt, me
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        (0, 0),
+        (0, 1),
+        (0.25, 1),
         (2.5, 2.5),
         (86_401, 86_400),
         (10**12, 86_400),
