@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 from core.jobs.background import BackgroundTasks
 from core.jobs.kinds.finalize import PRECEDENCE
 from core.jobs.limits import Limits
 from core.model.effect import Notice, Orphan
-from core.model.errors import DeliveryUnknown, NotDelivered, StorageUnavailable
+from core.model.errors import DeliveryUnknown, NotDelivered
 from core.model.job import Priority
 from core.model.retry import RetryPolicy
 from core.policy.policy import GATEWAY_SERVICE
@@ -90,19 +89,12 @@ class Feedback:
         Raises:
             NotDelivered: that takes too long.
         """
-        end = await self._hold_end(lane)
+        end = await self.limits.holds.end(lane)
         if end is not None and (left := (end - self.clock.now()).total_seconds()) <= LONGEST_WAIT:
             await asyncio.sleep(left)
-            end = await self._hold_end(lane)
+            end = await self.limits.holds.end(lane)
         if end is not None:
             raise NotDelivered("Telegram has asked to wait before anything else is sent here.")
-
-    async def _hold_end(self, lane: str) -> datetime | None:
-        try:
-            return await self.limits.holds.end(lane)
-        except StorageUnavailable:
-            # A call too many does less harm than a tap that nobody acknowledges.
-            return None
 
     async def _hold(self, lane: str, seconds: float | None) -> None:
         if seconds is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from core.metrics import SLOW, Histogram
 from core.model.errors import DeliveryUnknown, Migrated, NotDelivered, Rejected
 from core.model.part import Part
+from core.model.retry import RetryPolicy
 from infra.config.secret import Secret
 from infra.observability.redaction import KnownSecrets
 from infra.telegram.payloads import Parameters, edit_parameters, message_parameters
@@ -31,7 +32,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("telegate.telegram")
 
 DEFAULT_API_URL: Final = "https://api.telegram.org"
-_LONGEST_PAUSE = 60.0
+_IDENTIFY: Final = RetryPolicy(first=1.0, longest=60.0)
 _NOTHING_TO_STRIP = ("message is not modified", "message to edit not found", "message can't be edited")
 _TOKEN_OR_METHOD_UNKNOWN = (401, 404)
 _TOO_MANY = 429
@@ -96,8 +97,9 @@ class TelegramClient:
         Returns:
             The username, without `@`.
         """
-        pause = 1.0
+        attempts = 0
         while True:
+            attempts += 1
             try:
                 self.username = await self._through_bot("getMe", _username)
             except (NotDelivered, Rejected, DeliveryUnknown) as error:
@@ -107,8 +109,7 @@ class TelegramClient:
                     error.detail,
                     extra={"action": "telegram_identify_failed"},
                 )
-                await sleep(max(pause, error.retry_after or 0))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await sleep(max(_IDENTIFY.delay(attempts) or 0.0, error.retry_after or 0.0))
             else:
                 return self.username
 
