@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Committed:
     """
 
     effect: Effect
-    rows: Mapping[str, Task] = MappingProxyType({})
+    rows: Mapping[str, Task] = field(default_factory=dict)
     jobs: tuple[Job, ...] = ()
     lease_lost: bool = False
 

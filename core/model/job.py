@@ -100,7 +100,7 @@ class Job:
     service: str = ""
     attempts: int = 0
     in_doubt: bool = False
-    payload: Mapping[str, str] = field(default=NO_PAYLOAD)
+    payload: Mapping[str, str] = field(default_factory=lambda: NO_PAYLOAD)
     lease: Lease | None = None
     id: int = 0
 
