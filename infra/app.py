@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from core.inbox.feedback import Feedback
 from core.inbox.inbox import Inbox
 from core.jobs.alarm import Alarm
 from core.jobs.background import current_task
-from core.jobs.chats import ChatBook, CurrentPolicy
+from core.jobs.chats import ChatBook
 from core.jobs.kinds.delete import DeleteMessage
 from core.jobs.kinds.edit import EditMessage
 from core.jobs.kinds.expire import Expire
@@ -33,9 +33,11 @@ from core.jobs.kinds.send import Send
 from core.jobs.limits import Backlog, Holds, Limits, RateLimiter
 from core.jobs.runner import Runner
 from core.jobs.scheduler import Scheduler
+from core.model.errors import StorageUnavailable
 from core.model.identity import GatewayIdentity
 from core.model.job import TELEGRAM, TIMERS
 from core.policy.concurrency import Concurrency
+from core.policy.current import CurrentPolicy
 from core.policy.rate_limit import ServiceRates
 from core.ports import Kind, Messenger, Notifier
 from core.services.factory import TaskFactory
@@ -216,7 +218,7 @@ async def lay_foundation(
     return Foundation(
         settings=settings,
         policy=policy,
-        current_policy=CurrentPolicy(lambda: policy.current, chats),
+        current_policy=CurrentPolicy(lambda: policy.current, lambda: chats.moves),
         clock=clock,
         store=store,
         client=client,
@@ -251,9 +253,13 @@ async def start_engine(base: Foundation, stack: AsyncExitStack, substitutes: Sub
     )
     database = base.store.database
     if isinstance(database, WaitingSqliteDatabase):
-        database.first(scheduler.take_over)
-        if database.is_open:
-            await scheduler.take_over()
+        for work in (scheduler.take_over, base.chats.ready):
+            database.first(work)
+            if database.is_open:
+                await work()
+    else:
+        with suppress(StorageUnavailable):
+            await base.chats.ready()
     return Engine(alarm=alarm, limits=limits, runner=runner, scheduler=scheduler)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from core.model.chat import ChatId, ChatNote
 from core.model.errors import StorageUnavailable
 from core.model.failure import Failure
-from core.policy.policy import Policy
 from core.ports import ChatStore
 
 log = logging.getLogger("telegate.chats")
@@ -116,30 +115,3 @@ class ChatBook:
         moves = {chat: note.migrated_to for chat, note in self._notes.items() if note.migrated_to is not None}
         if moves != self.moves:
             self.moves = moves
-
-
-@dataclass(slots=True)
-class CurrentPolicy:
-    """The policy that counts now: the file's, and what it says of a group holds for its supergroup, too.
-
-    Args:
-        read: gives what the file says.
-        chats: knows which groups have become supergroups.
-    """
-
-    read: Callable[[], Policy]
-    chats: ChatBook
-    _made_of: tuple[Policy, Mapping[ChatId, ChatId]] | None = None
-    _made: Policy | None = None
-
-    def __call__(self) -> Policy:
-        """The policy; the same object as long as nothing has changed."""
-        policy, moves = self.read(), self.chats.moves
-        if (
-            self._made is None
-            or self._made_of is None
-            or self._made_of[0] is not policy
-            or self._made_of[1] is not moves
-        ):
-            self._made_of, self._made = (policy, moves), policy.following(moves)
-        return self._made

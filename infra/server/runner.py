@@ -28,7 +28,7 @@ from aiohttp.web_runner import BaseSite
 
 from infra import __version__
 from infra.config.settings import Settings
-from infra.server.places import Use, holder_of, sacrificed
+from infra.server.eviction import Use, holder_of, victims
 from infra.server.sockets import bound_system_buffer, unacknowledged
 
 _log = logging.getLogger("telegate.server")
@@ -575,7 +575,7 @@ class GatewayServer(web.Server):
             return False
         connections = [cast("Connection", one) for one in self._connections]
         count = max(1, self.limits.connections // 100)
-        found = sacrificed(connections, newcomer, before=began - self.limits.unused, count=count)
+        found = victims(connections, newcomer, before=began - self.limits.unused, count=count)
         for connection in found:
             connection.leave()
         if found:

@@ -103,6 +103,9 @@ async def test_whoever_may_use_a_group_may_use_the_supergroup_that_it_becomes(tm
         path = f"/v1/messages/{again['id']}"
         assert (await narrow.call("PATCH", path, {"text": "Third"})).task(200)["state"] == "sent"
         assert (await narrow.call("DELETE", path)).task(200)["state"] == "sent"
+        # A process that has just started knows it before anything is sent.
+        await gate.server.terminate()
+        await gate.server.start()
         assert (await narrow.get(f"/v1/tasks/{sent['id']}")).task(200) == sent
         assert (await narrow.get(f"/v1/tasks/{asked['id']}")).task(200)["chat"]["id"] == supergroup.id
         cancelled = await narrow.call("DELETE", f"/v1/tasks/{asked['id']}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core.model.chat import ChatId
 from core.model.errors import ChatForbidden, Forbidden, Invalid
+from core.policy.current import CurrentPolicy
 from core.policy.explain import explain_person, explain_service
 from core.policy.policy import (
     CommandRule,
@@ -273,6 +275,22 @@ def test_the_policy_explains_people(
     explanation = explain_person(policy, person, command, chat)
     assert explanation.allowed is allowed
     assert sentence in explanation.sentence
+
+
+def test_what_is_said_of_a_group_holds_for_the_supergroup_that_it_has_become(policy: Policy) -> None:
+    moves: dict[ChatId, ChatId] = {}
+    current = CurrentPolicy(lambda: policy, lambda: moves)
+    assert current() is current() is policy
+    moves = {OPS: -1002}
+    ci = _principal(policy, "ci", "approver")
+    for chat in (OPS, -1002):
+        current().require_chat(ci, SAY, chat)
+    assert current() is current()
+    reach: frozenset[ChatId] = frozenset({OPS, -1002, 815})
+    assert current().chats_in_reach(ci, SAY) == reach
+    assert current().may_run(815, "deploy", -1002)
+    with pytest.raises(ChatForbidden):
+        current().require_chat(ci, SAY, -1003)
 
 
 def test_an_empty_policy_refuses_everything() -> None:

@@ -1,4 +1,4 @@
-"""The store of figures: what each process has counted, and how many tasks are on their way."""
+"""The store of metrics: what each process has counted, and how many tasks are on their way."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _OPEN_STATES: Final = ("queued", "sending", "asked")
 
 @dataclass(frozen=True, slots=True)
 class SavedMetrics:
-    """The figures of one process, as it has kept them.
+    """The metrics of one process, as it has saved them.
 
     Attributes:
         process: its name.
         at: when, in milliseconds since 1970.
-        told: the figures, as text.
+        told: the metrics, as text.
     """
 
     process: str
@@ -61,19 +61,19 @@ class SqlMetricsStore(SqlStore):
     """What `infra.observability.metrics` needs, in SQL."""
 
     async def save_metrics(self, process: str, seq: int, told: str) -> None:
-        """Keep the figures of a process for the others, and forget those of processes that are gone.
+        """Save the metrics of a process for the others, and forget those of processes that are gone.
 
         Args:
             process: its name, which no other process of this bot has.
             seq: counts what this process has kept; what is lower than the last one changes nothing.
-            told: the figures, as text.
+            told: the metrics, as text.
         """
         now = self._now()
         keep = Statement(_KEEP, (self.bot, process, seq, now, told))
         await self._write(lambda: _both(keep, Statement(_FORGET, (self.bot, _earliest(now)))))
 
     async def load_metrics(self) -> Sequence[SavedMetrics]:
-        """The figures of every process that lives, or lived a moment ago, by their names."""
+        """The metrics of every process that lives, or lived a moment ago, by their names."""
         statement = Statement(_ALL, (self.bot, _earliest(self._now())))
         return [SavedMetrics(*row) for row in await self.database.read(lambda: rows_of(statement))]
 

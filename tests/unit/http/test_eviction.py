@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from infra.server.places import Use, holder_of, sacrificed
+from infra.server.eviction import Use, holder_of, victims
 
 
 @dataclass(eq=False)
-class Place:
+class Candidate:
     name: str
     holder: str = "a"
     use: Use = Use.IDLE
@@ -19,29 +19,35 @@ class Place:
     is_leaving: bool = False
 
 
-def names(places: Sequence[Place], newcomer: str = "a", count: int = 10, before: float = 100.0) -> list[str]:
-    return [place.name for place in sacrificed(places, newcomer, before=before, count=count)]
+def names(
+    candidates: Sequence[Candidate], newcomer: str = "a", count: int = 10, before: float = 100.0
+) -> list[str]:
+    return [candidate.name for candidate in victims(candidates, newcomer, before=before, count=count)]
 
 
 def test_the_biggest_holder_gives_way_first_then_the_least_useful_then_the_longest_unused() -> None:
-    places = [
-        Place("small", "b", Use.NOT_READING),
-        Place("idle", since=1),
-        Place("idle for longer", since=0),
-        Place("silent", use=Use.SILENT, since=5),
-        Place("deaf", use=Use.NOT_READING, since=9),
-        Place("at work", use=Use.WORK),
-        Place("leaving", is_leaving=True),
+    candidates = [
+        Candidate("small", "b", Use.NOT_READING),
+        Candidate("idle", since=1),
+        Candidate("idle for longer", since=0),
+        Candidate("silent", use=Use.SILENT, since=5),
+        Candidate("deaf", use=Use.NOT_READING, since=9),
+        Candidate("at work", use=Use.WORK),
+        Candidate("leaving", is_leaving=True),
     ]
-    assert names(places) == ["deaf", "silent", "idle for longer", "idle", "small"]
-    assert names(places, count=1) == ["deaf"]
+    assert names(candidates) == ["deaf", "silent", "idle for longer", "idle", "small"]
+    assert names(candidates, count=1) == ["deaf"]
 
 
 def test_what_was_used_only_just_now_gives_way_to_whoever_has_fewer() -> None:
-    places = [Place("first", since=200), Place("second", since=201), Place("other", "b", since=200)]
-    assert names(places, "a") == []
-    assert names(places, "b") == ["first", "second"]
-    assert names(places, "c") == ["first", "second", "other"]
+    candidates = [
+        Candidate("first", since=200),
+        Candidate("second", since=201),
+        Candidate("other", "b", since=200),
+    ]
+    assert names(candidates, "a") == []
+    assert names(candidates, "b") == ["first", "second"]
+    assert names(candidates, "c") == ["first", "second", "other"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Use(IntEnum):
     WORK = 4
 
 
-class Place(Protocol):
+class Candidate(Protocol):
     """A connection, as far as room is concerned."""
 
     holder: str
@@ -36,10 +36,12 @@ class Place(Protocol):
         """What it is good for."""
 
 
-PlaceT = TypeVar("PlaceT", bound=Place)
+CandidateT = TypeVar("CandidateT", bound=Candidate)
 
 
-def sacrificed(places: Iterable[PlaceT], newcomer: str, *, before: float, count: int) -> Sequence[PlaceT]:
+def victims(
+    candidates: Iterable[CandidateT], newcomer: str, *, before: float, count: int
+) -> Sequence[CandidateT]:
     """The connections that are closed for others: of the biggest holder the least useful, unused the longest.
 
     What is at work is never closed. What was used only just now is closed for a newcomer who has fewer
@@ -47,20 +49,22 @@ def sacrificed(places: Iterable[PlaceT], newcomer: str, *, before: float, count:
     faster than a client needs to ask.
 
     Args:
-        places: all open connections.
+        candidates: all open connections.
         newcomer: the holder of the one that waits to be let in.
         before: connections that were last used then are unused for long enough for anybody (seconds).
         count: at most so many.
     """
-    staying = [place for place in places if not place.is_leaving]
-    holders = Counter(place.holder for place in staying)
+    staying = [candidate for candidate in candidates if not candidate.is_leaving]
+    holders = Counter(candidate.holder for candidate in staying)
     own = holders[newcomer]
     spare = (
-        place
-        for place in staying
-        if place.use is not Use.WORK and (place.since <= before or holders[place.holder] > own)
+        candidate
+        for candidate in staying
+        if candidate.use is not Use.WORK and (candidate.since <= before or holders[candidate.holder] > own)
     )
-    return heapq.nsmallest(count, spare, key=lambda place: (-holders[place.holder], place.use, place.since))
+    return heapq.nsmallest(
+        count, spare, key=lambda candidate: (-holders[candidate.holder], candidate.use, candidate.since)
+    )
 
 
 def holder_of(peer: Sequence[Any] | str | None) -> str:
