@@ -130,8 +130,12 @@ async def test_a_thousand_half_open_connections_keep_nobody_out_and_no_more_are_
         crowd += await callers(gate.server, [HALF] * 300)
         # Whoever has a connection keeps it; of the others, all get an answer or an end, and none gets in.
         await asking_who(service)()
-        refused = [caller for caller in crowd if caller.status == 503 or caller.over.is_set()]
-        assert len(crowd) - len(refused) < most
+        refused: list[Caller] = []
+        async with asyncio.timeout(2):
+            # This very request may have made room for itself; those who gave way hear of it a moment later.
+            while len(crowd) - len(refused) >= most:
+                await asyncio.sleep(0.01)
+                refused = [caller for caller in crowd if caller.status == 503 or caller.over.is_set()]
         assert 503 in {caller.status for caller in refused}
         assert f"All {most} connections are taken" in gate.server.log
         hang_up(crowd)
